@@ -1,0 +1,1 @@
+"""Run: service units, doctor, health. Nothing here decides or trades."""

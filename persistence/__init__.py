@@ -1,0 +1,1 @@
+"""Remember: tables, migrations, transactions. Rows in, values out."""

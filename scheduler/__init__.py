@@ -1,0 +1,1 @@
+"""When: the daemon. APScheduler, its job store, schedules kept equal to the bots table, workers, lease."""

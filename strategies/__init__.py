@@ -1,0 +1,1 @@
+"""Decide: strategies, their configuration, and the engine that steps Backtrader. No I/O, no clock, no log."""
