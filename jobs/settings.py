@@ -6,13 +6,13 @@ fault is reported at once.
 """
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     """The whole of scheduler.toml."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ONEBAR_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix="ONEBAR_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     database: DatabaseSettings = DatabaseSettings()
@@ -87,3 +87,47 @@ class Settings(BaseSettings):
     markets: MarketSettings = MarketSettings()
     workers: WorkerSettings = WorkerSettings()
     service: ServiceSettings = ServiceSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(file: Path | None = None) -> Settings:
+    """Read `file`, or scheduler.toml in the working directory if there is one.
+
+    Relative paths in the file are relative to the file. Raises InvalidConfig with every fault, and
+    FileNotFoundError if `file` is named and missing.
+    """
+    chosen = file or DEFAULT_FILE
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(file)
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=chosen)
+
+    overrides: dict[str, dict[str, str]] = {}
+    if url := os.environ.get("ONEBAR_DATABASE_URL"):
+        overrides["database"] = {"url": url}
+    try:
+        settings = FromFile(**overrides)
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidConfig((Fault(str(chosen), "unreadable TOML", str(exc)),)) from exc
+    except ValidationError as exc:
+        raise InvalidConfig(faults_of(exc)) from exc
+    return _anchored(settings, chosen.resolve().parent)
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    markets = settings.markets.model_copy(update={"csv_folder": folder / settings.markets.csv_folder})
+    plugins = tuple(folder / plugin for plugin in settings.strategies.plugins)
+    strategies = settings.strategies.model_copy(update={"plugins": plugins})
+    return settings.model_copy(update={"markets": markets, "strategies": strategies})
