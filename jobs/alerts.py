@@ -1,0 +1,88 @@
+"""Which alerts a committed bar owes its owner, as rows of the outbox: they leave later, in a job of their own.
+
+The key is derived from bot, bar and place in the bar, so a bar that is decided again after a crash
+owes the same alert and not a second one.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from persistence.notifications import Notification
+from strategies.config import BotConfig
+from strategies.engine.values import OrderEvent, Step, TradeEvent
+
+
+def alerts_of(bot_id: int, config: BotConfig, bar: int, step: Step) -> tuple[Notification, ...]:
+    texts = (*_opened(config, step), *_closed(config, step), *_refused(config, step))
+    return tuple(
+        Notification(
+            key=f"{bot_id}:{bar}:{number}", bot_id=bot_id, bar=bar, kind=kind, title=config.name, body=body
+        )
+        for number, (kind, body) in enumerate(texts)
+    )
+
+
+def error_alert(bot_id: int, key: str, name: str, message: str) -> Notification:
+    return Notification(
+        key=f"{bot_id}:{key}", bot_id=bot_id, bar=None, kind="error", title=name, body=f"[{name}] {message}"
+    )
+
+
+def _opened(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:
+    if not config.notifications.position_opened:
+        return
+    entries = {trade.entry_order for trade in step.trades if trade.is_open}
+    for order in step.orders:
+        if order.status == "Completed" and order.ref in entries:
+            yield "position_opened", _line(config, order)
+
+
+def _closed(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:
+    if not config.notifications.position_closed:
+        return
+    for trade in step.trades:
+        if not trade.is_open:
+            yield "position_closed", _closed_line(config, trade)
+
+
+def _refused(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:
+    if not config.notifications.risk_alerts:
+        return
+    for order in step.orders:
+        if order.status in {"Margin", "Rejected"}:
+            reason = order.info.get("refused", "not enough cash" if order.status == "Margin" else "refused")
+            size = f"{order.side.upper()} {_quantity(order.size)} {config.symbol}"
+            yield "risk", f"[{config.name}] {size} REFUSED: {reason}{_mode(config)}"
+
+
+def _line(config: BotConfig, order: OrderEvent) -> str:
+    size = f"{order.side.upper()} {_quantity(order.executed_size)} {config.symbol}"
+    return f"[{config.name}] {size} @ {_price(order.executed_price)}{_mode(config)}"
+
+
+def _closed_line(config: BotConfig, trade: TradeEvent) -> str:
+    side = "SELL" if trade.is_long else "BUY"
+    invested = abs(trade.entry_size * trade.entry_price)
+    percent = 100 * trade.pnlcomm / invested if invested else 0.0
+    price = _price(trade.exit_price) if trade.exit_price is not None else "?"
+    gain = f"P&L: {_money(trade.pnlcomm)} / {percent:+.2f}%"
+    head = f"[{config.name}] {side} {_quantity(trade.entry_size)} {config.symbol}"
+    return f"{head} @ {price} ({gain}){_mode(config)}"
+
+
+def _mode(config: BotConfig) -> str:
+    return " (Paper Trading)" if config.broker.trading_mode == "paper" else ""
+
+
+def _quantity(size: float) -> str:
+    """Four places as people are used to, more where four would hide the size."""
+    places = f"{abs(size):.4f}"
+    return places if abs(size) >= 0.001 or not size else f"{Decimal(f'{abs(size):.6g}'):f}"
+
+
+def _price(price: float) -> str:
+    return f"${price:,.2f}" if price >= 1 else f"${Decimal(f'{price:.6g}'):f}"
+
+
+def _money(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 0 else f"-${-amount:,.2f}"
