@@ -1,4 +1,4 @@
-"""Which alerts a committed bar owes its owner, as rows of the outbox: they leave later, in a job of their own.
+"""Which alerts a committed bar owes its owner, as rows of the outbox: they leave in a job of their own.
 
 The key is derived from bot, bar and place in the bar, so a bar that is decided again after a crash
 owes the same alert and not a second one.
@@ -6,10 +6,13 @@ owes the same alert and not a second one.
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Final
 
 from persistence.notifications import Notification
 from strategies.config import BotConfig
 from strategies.engine.values import OrderEvent, Step, TradeEvent
+
+SMALLEST_IN_FOUR_PLACES: Final = 0.001
 
 
 def alerts_of(bot_id: int, config: BotConfig, bar: int, step: Step) -> tuple[Notification, ...]:
@@ -76,8 +79,9 @@ def _mode(config: BotConfig) -> str:
 
 def _quantity(size: float) -> str:
     """Four places as people are used to, more where four would hide the size."""
-    places = f"{abs(size):.4f}"
-    return places if abs(size) >= 0.001 or not size else f"{Decimal(f'{abs(size):.6g}'):f}"
+    if abs(size) >= SMALLEST_IN_FOUR_PLACES:
+        return f"{abs(size):.4f}"
+    return f"{Decimal(f'{abs(size):.6g}'):f}"
 
 
 def _price(price: float) -> str:

@@ -1,0 +1,102 @@
+"""What the scheduler fires at a bar's close: read the world, decide, commit. In that order.
+
+States of a bar of a bot: due (closed, open time behind the cursor) -> committed. There is nothing
+in between that anybody can see, so there is nothing to repair.
+
+| the process dies ... | what is in the database | what the next run does |
+|---|---|---|
+| while rows are read, or bars fetched | nothing new | the same again |
+| after bars were recorded | the bars | reads them instead of fetching; the same decisions |
+| while an engine decides | nothing new: decisions live in memory | decides the same again: a step is pure |
+| inside the commit | nothing new, the transaction is gone | the same again |
+| after the commit, before the answer | all of it | the cursor is ahead: the bar is not due any more |
+| before a failure is recorded | nothing new | fails the same way again and records it |
+
+The commit is guarded by the revision of the bot's row and the version of its state: whoever else
+moved the bot, paused it or edited it since it was read makes this work void, and nothing of it is
+written. Paper bots send nothing, Backtrader's own broker fills their orders inside the step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jobs.charges import charge
+from jobs.decisions import Decision, decide
+from jobs.due import read_batch
+from jobs.failures import Failure
+from jobs.runtime import Runtime, current
+from persistence.steps import save_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one bot: `bars` committed; `behind` if more closed bars wait already.
+
+    `retry_at_ms` is when it is worth firing again before the next bar's close, if at all: after a
+    failure, or when the source has not published the due bar yet. A bot that did not run (paused,
+    stopped, waiting after a failure, gone) has no outcome.
+    """
+
+    bot_id: int
+    bars: int
+    behind: bool = False
+    failure: Failure | None = None
+    retry_at_ms: int | None = None
+
+
+def run_bar(bot_id: int) -> None:
+    """Run the due bars of one bot. This name is what the job store holds; a test pins it."""
+    run_bars((bot_id,), current())
+
+
+def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
+    """Run the due bars of a batch. One bot's failure takes only itself out.
+
+    Raises DatabaseUnavailable, CommitUnknown or LeaseLost for the whole batch; firing it again is
+    right in each case, because the cursors say what was committed.
+    """
+    batch = read_batch(bot_ids, rt)
+    decisions = []
+    for due in batch.due:
+        if due.bars:
+            rt.watch(due.bot.id)
+            decisions.append(decide(due, rt))
+    rt.watch(None)
+    saved = _commit(decisions, rt)
+    failures = [*batch.failed, *((each.due.bot, each.failure) for each in decisions if each.failure)]
+    charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms())
+    idle = (Outcome(due.bot.id, 0, retry_at_ms=due.retry_at_ms) for due in batch.due if not due.bars)
+    refused = (_failed(bot.id, charged[bot.id]) for bot, _ in batch.failed)
+    return (*idle, *refused, *(_outcome(each, saved, charged) for each in decisions))
+
+
+def _commit(decisions: Sequence[Decision], rt: Runtime) -> frozenset[int]:
+    """Commit all advances in one transaction and return who moved; somebody else had moved the others."""
+    advances = [each.advance for each in decisions if each.advance is not None]
+    if not advances:
+        return frozenset()
+    now = rt.clock.now_ms()
+    with rt.database.write() as connection:
+        saved = save_steps(connection, advances, now_ms=now, fence=rt.fence)
+    for advance in advances:
+        if advance.bot_id in saved:
+            version = advance.from_version + len(advance.steps)
+            rt.engines.keep(advance.bot_id, version, advance.steps[-1][1].state)
+        else:
+            rt.engines.forget(advance.bot_id)
+    return saved
+
+
+def _outcome(decision: Decision, saved: frozenset[int], charged: dict[int, Failure]) -> Outcome:
+    due = decision.due
+    if due.bot.id in charged:
+        failed = _failed(due.bot.id, charged[due.bot.id])
+        bars = len(decision.advance.steps) if decision.advance and due.bot.id in saved else 0
+        return replace(failed, bars=bars)
+    if due.bot.id not in saved:
+        return Outcome(due.bot.id, 0, behind=True)
+    return Outcome(due.bot.id, len(due.bars), due.behind, retry_at_ms=due.retry_at_ms)
+
+
+def _failed(bot_id: int, failure: Failure) -> Outcome:
+    return Outcome(bot_id, 0, failure=failure, retry_at_ms=failure.retry_at_ms)
