@@ -1,0 +1,61 @@
+"""Where the database is, found without pydantic, which the fast commands cannot afford to import.
+
+Precedence as in jobs/settings.py: `--db`, then `ONEBAR_DATABASE_URL`, then
+`ONEBAR_DATABASE__URL`, then `[database] url` of the file, then the default.
+"""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from jobs.command.endings import CommandFailed, Ending
+
+DEFAULT_FILE: Final = Path("scheduler.toml")
+DEFAULT_URL: Final = "sqlite:///onebar.db"
+DEFAULT_SETTLE_MS: Final = 1_500
+
+
+def database_url(db: str | None, config: Path | None) -> str:
+    """Find the URL. Raises CommandFailed (usage) for a file that is missing or unreadable."""
+    named = db or os.environ.get("ONEBAR_DATABASE_URL") or os.environ.get("ONEBAR_DATABASE__URL")
+    if named:
+        return named
+    url = _setting(config, "database", "url", DEFAULT_URL)
+    return url if isinstance(url, str) else DEFAULT_URL
+
+
+def without_password(url: str) -> str:
+    """Return the URL as it may be shown: what stands between `:` and `@` is a secret."""
+    scheme, separator, rest = url.partition("://")
+    account, at, host = rest.rpartition("@")
+    user, colon, _ = account.partition(":")
+    shown = f"{user}:***@{host}" if at and colon else rest
+    shown = re.sub(r"(?i)(password=)[^&]*", r"\1***", shown)
+    return f"{scheme}{separator}{shown}"
+
+
+def settle_ms(config: Path | None) -> int:
+    """Find ms after a bar's close before it is asked for; needed to say when the next bar comes."""
+    found = os.environ.get("ONEBAR_MARKETS__SETTLE_MS") or _setting(
+        config, "markets", "settle_ms", DEFAULT_SETTLE_MS
+    )
+    try:
+        return int(found)
+    except (TypeError, ValueError):
+        return DEFAULT_SETTLE_MS  # `scheduler doctor` reports it; a list need not fail for it
+
+
+def _setting(config: Path | None, section: str, key: str, default: object) -> Any:
+    chosen = config or DEFAULT_FILE
+    if config is None and not chosen.is_file():
+        return default
+    try:
+        with chosen.open("rb") as file:
+            found = tomllib.load(file).get(section)
+    except FileNotFoundError as exc:
+        raise CommandFailed(Ending.USAGE, f"{chosen}: no such file") from exc
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise CommandFailed(Ending.FAILED, f"{chosen}: {exc}", "scheduler doctor shows every fault") from exc
+    return found.get(key, default) if isinstance(found, dict) else default

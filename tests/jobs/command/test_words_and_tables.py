@@ -1,0 +1,153 @@
+"""How times, tables, URLs and rows of any content are written for people and programs."""
+
+import json
+
+import pytest
+
+from jobs.command.grammar import Grammar
+from jobs.command.location import database_url, settle_ms, without_password
+from jobs.command.moments import bar_name, exact, iso, parse_moment, shown, span, took
+from jobs.command.outline import HIDDEN, masked, outline
+from jobs.command.table import Column, aligned, as_csv
+
+NOON = 1_637_496_000_000  # 2021-11-21T12:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (0, "0s"),
+        (999, "0s"),
+        (59_999, "59s"),
+        (60_000, "1m"),
+        (7_199_999, "119m"),
+        (7_200_000, "2h"),
+        (172_800_000, "2d"),
+    ],
+)
+def test_spans_use_the_largest_unit_that_says_enough(length, text):
+    assert span(length) == text
+
+
+def test_times_are_relative_unless_asked_otherwise():
+    assert shown(NOON - 12_000, NOON, "relative") == "12s ago"
+    assert shown(NOON + 180_000, NOON, "relative") == "in 3m"
+    assert shown(NOON, NOON, "utc") == "2021-11-21 12:00:00"
+    assert shown(NOON + 5, NOON, "iso") == "2021-11-21T12:00:00.005Z"
+    assert shown(None, NOON, "iso") == "-"
+
+
+def test_a_bar_of_today_is_named_by_its_time_only():
+    assert bar_name(NOON - 60_000, NOON, "relative") == "11:59"
+    assert bar_name(NOON - 1_000, NOON, "relative") == "11:59:59"
+    assert bar_name(NOON - 86_400_000, NOON, "relative") == "11-20 12:00"
+    assert bar_name(NOON, NOON, "iso") == iso(NOON)
+    assert exact(NOON, "utc") == "2021-11-21 12:00:00"
+
+
+@pytest.mark.parametrize(
+    ("length", "text"), [(None, "-"), (0.4, "0.4 ms"), (12.3, "12.3 ms"), (2_500.0, "2.5 s")]
+)
+def test_how_long_a_step_took(length, text):
+    assert took(length) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2021-11-21T12:00", NOON),
+        ("2021-11-21T12:00:00Z", NOON),
+        ("2021-11-21T13:00+01:00", NOON),
+        ("2021-11-21", NOON - 43_200_000),
+    ],
+)
+def test_moments_are_utc_unless_they_name_an_offset(text, moment):
+    assert parse_moment(text) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "21.11.2021", "1637496000000"])
+def test_a_moment_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="ISO 8601"):
+        parse_moment(text)
+
+
+def test_columns_are_aligned_and_nothing_in_a_cell_can_move_the_cursor():
+    columns = (Column("ID", right=True), Column("BOT"))
+    text = aligned(columns, [["1", "a\x1b[2Jb"], ["12", "two\nlines"]])
+    assert text.splitlines() == ["ID  BOT", " 1  a\\x1b[2Jb", "12  two\\nlines"]
+
+
+def test_only_the_state_is_tinted_and_only_if_asked():
+    row = [["running", "running late"]]
+    assert "\x1b" not in aligned((Column("A"), Column("B")), row)
+    assert aligned((Column("A"), Column("B")), row, color=True).count("\x1b[32m") == 1
+
+
+def test_csv_quotes_what_needs_it():
+    assert as_csv(["a", "b"], [["x,y", None]]) == 'a,b\n"x,y",'
+
+
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me:p@ss:w@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("sqlite:////var/lib/a.db", "sqlite:////var/lib/a.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url, safe):
+    assert without_password(url) == safe
+
+
+@pytest.mark.parametrize("config", ["", "{", "[]", "null", '{"data": 3}', '{"name": 7}', "[" * 100_000])
+def test_a_broken_row_is_listed_with_dashes(config):
+    seen = outline(config)
+    assert (seen.name, seen.symbol, seen.length, seen.cash) == ("-", "-", None, None)
+
+
+def test_secrets_in_a_configuration_are_never_shown():
+    config = {"broker": {"api_key": "k1", "api_secret": "k2", "name": "n"}, "list": [{"Password": "k3"}]}
+    text = json.dumps(masked(json.dumps(config)))
+    assert not any(secret in text for secret in ("k1", "k2", "k3"))
+    assert text.count(HIDDEN) == 3
+
+
+def test_the_database_is_found_in_the_order_that_the_document_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ONEBAR_DATABASE_URL", raising=False)
+    assert database_url(None, None) == "sqlite:///onebar.db"
+    (tmp_path / "scheduler.toml").write_text(
+        '[database]\nurl = "sqlite:///file.db"\n[markets]\nsettle_ms = 7\n'
+    )
+    assert database_url(None, None) == "sqlite:///file.db"
+    assert settle_ms(None) == 7
+    monkeypatch.setenv("ONEBAR_DATABASE__URL", "sqlite:///nested.db")
+    assert database_url(None, None) == "sqlite:///nested.db"
+    monkeypatch.setenv("ONEBAR_DATABASE_URL", "sqlite:///env.db")
+    assert database_url(None, None) == "sqlite:///env.db"
+    assert database_url("sqlite:///option.db", None) == "sqlite:///option.db"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("lst", "list"), ("pasue", "pause")])
+def test_a_mistyped_command_is_answered_with_the_one_meant(typed, meant, capsys):
+    parser = Grammar(prog="jobs")
+    add = parser.verbs(dest="verb")
+    add("list")
+    add("pause")
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args([typed])
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert f"did you mean {meant}?" in captured.err
+    assert captured.out == ""
+
+
+def test_a_mistyped_option_is_answered_with_the_one_meant(capsys):
+    parser = Grammar(prog="jobs")
+    parser.verbs(dest="verb")("list").add_argument("--state")
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["list", "--stat", "x"])
+    assert ended.value.code == 2
+    assert "did you mean --state?" in capsys.readouterr().err
