@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # the commands that validate nothing start without pydantic
+    from collections.abc import Iterable
+
     from pydantic import ValidationError
+
+LONGEST_SHOWN: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +38,29 @@ class InvalidConfig(ValueError):
 def faults_of(error: ValidationError) -> tuple[Fault, ...]:
     """Translate pydantic's errors. The value found is shown as JSON would, cut at 80 characters."""
     return tuple(
-        Fault(".".join(map(str, each["loc"])) or "(all)", _shown(each), each["msg"])
+        Fault(
+            ".".join(map(str, each["loc"])) or "(all)",
+            "nothing" if each["type"] == "missing" else shown(each["input"]),
+            each["msg"],
+        )
         for each in error.errors(include_url=False, include_context=False)
     )
 
 
-def _shown(error: object) -> str:
-    if error["type"] == "missing":
-        return "nothing"
-    text = repr(error["input"])
-    return text if len(text) <= 80 else text[:77] + "..."
+def shown(value: object) -> str:
+    """Return the value as JSON writes it, cut at 80 characters; of what JSON cannot write, the type."""
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "values nested too deeply"
+    except (TypeError, ValueError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+
+
+def choice_of(names: Iterable[str], found: str) -> str:
+    """Return `one of: a, b; did you mean b?`: what is allowed, and the nearest name if one is near."""
+    known = sorted(names)
+    listed = "one of: " + ", ".join(known) if known else "nothing here"
+    near = difflib.get_close_matches(found, known, n=1)
+    return f"{listed}; did you mean {near[0]}?" if near else listed
