@@ -43,18 +43,23 @@ class BotConfig(Section):
         json_schema_extra={"allowed": "1 to 64 letters, digits, _ . or -, beginning with a letter or digit"},
     )
     name: str | None = Field(
-        None, min_length=1, max_length=100, description="The bot's name for people; the id if left out."
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="The bot's name for people; the id if left out.",
     )
     enabled: bool = Field(default=True, description="Whether the bot is to run once it is added.")
     symbol: Annotated[str, AfterValidator(known_symbol)] = Field(
         description="What is traded.", json_schema_extra={"allowed": SYMBOL_FORMS}
     )
-    broker: BrokerConfig = Field(BrokerConfig(), description="The account.")
+    broker: BrokerConfig = Field(default=BrokerConfig(), description="The account.")
     strategy: StrategyConfig = Field(description="What decides.")
     data: DataConfig = Field(description="Which bars it decides on.")
-    trading: TradingConfig = Field(TradingConfig(), description="How much is traded.")
-    risk_management: RiskConfig = Field(RiskConfig(), description="What limits the damage.")
-    notifications: NotificationConfig = Field(NotificationConfig(), description="What the owner is told.")
+    trading: TradingConfig = Field(default=TradingConfig(), description="How much is traded.")
+    risk_management: RiskConfig = Field(default=RiskConfig(), description="What limits the damage.")
+    notifications: NotificationConfig = Field(
+        default=NotificationConfig(), description="What the owner is told."
+    )
 
     @property
     def share(self) -> float:

@@ -64,28 +64,34 @@ class Section(BaseModel):
 
 class BrokerConfig(Section):
     type: str = Field(
-        "paper",
+        default="paper",
         pattern=r"^[a-z][a-z0-9_]{1,40}$",
         description="Where orders would go: paper, or the ccxt id of an exchange. Paper trading sends none.",
         json_schema_extra={"allowed": "paper or the ccxt id of an exchange, such as binance"},
     )
     trading_mode: Annotated[Literal["paper", "live"], AfterValidator(_paper)] = Field(
-        "paper",
+        default="paper",
         description="paper: Backtrader's broker fills the orders. live is refused by this version.",
     )
-    name: str | None = Field(None, max_length=100, description="A name for the account; shown, never used.")
+    name: str | None = Field(
+        default=None, max_length=100, description="A name for the account; shown, never used."
+    )
     cash: float = Field(
-        10_000.0, gt=0, le=1e12, description="Cash at the start.", json_schema_extra=_unit("quote currency")
+        default=10_000.0,
+        gt=0,
+        le=1e12,
+        description="Cash at the start.",
+        json_schema_extra=_unit("quote currency"),
     )
     commission: float = Field(
-        0.001,
+        default=0.001,
         ge=0,
         lt=0.1,
         description="Commission of each fill.",
         json_schema_extra=_unit("fraction of its value: 0.001 is 0.1 %"),
     )
     slippage: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=0.1,
         description="How much worse than its price a market or stop order fills, within the bar's range.",
@@ -120,7 +126,7 @@ class CustomParameters(Section):
     entry_logic: LogicConfig = Field(description="The mixin that decides when to buy.")
     exit_logic: LogicConfig = Field(description="The mixin that decides when to sell.")
     position_size: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1,
         description="The same as trading.position_size; if both are given they must agree.",
@@ -139,20 +145,20 @@ class DataConfig(Section):
         description="Length of a bar.", json_schema_extra={"allowed": INTERVAL_FORMS}
     )
     lookback_bars: int = Field(
-        500,
+        default=500,
         ge=0,
         le=100_000,
         description="Bars before the start that the strategy sees without trading on them.",
         json_schema_extra=_unit("bars"),
     )
     file: Annotated[str, AfterValidator(_file_inside)] | None = Field(
-        None,
+        default=None,
         max_length=200,
         description="The file of a csv source; required there and refused elsewhere.",
         json_schema_extra={"allowed": FILE_FORMS},
     )
     seed: int | None = Field(
-        None,
+        default=None,
         ge=0,
         le=2**63 - 1,
         description="Which made-up market a generated source shows; refused elsewhere. Left out, it is 0.",
@@ -161,14 +167,14 @@ class DataConfig(Section):
 
 class TradingConfig(Section):
     position_size: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1,
         description=f"What an order without a size of its own invests; {DEFAULT_SHARE} if left out.",
         json_schema_extra=_unit("share of equity"),
     )
     max_positions: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1_000,
         description="Entries open at once; adding to a position is one more. No limit if left out.",
@@ -180,35 +186,35 @@ class RiskConfig(Section):
     """A limit that is left out does not apply."""
 
     max_position_size: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1e12,
         description="Value up to which positions may grow; an entry beyond it is refused.",
         json_schema_extra=_unit("quote currency"),
     )
     stop_loss_pct: float | None = Field(
-        None,
+        default=None,
         gt=0,
         lt=100,
         description="Distance of the stop order from the average entry price.",
         json_schema_extra=_unit("percent"),
     )
     take_profit_pct: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=10_000,
         description="Distance of the limit order from the average entry price.",
         json_schema_extra=_unit("percent"),
     )
     max_daily_loss: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1e12,
         description="Realised net loss of a UTC day from which entries are refused until the next.",
         json_schema_extra=_unit("quote currency"),
     )
     max_daily_trades: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=100_000,
         description="Entries that a UTC day may have; further ones are refused until the next.",
@@ -225,6 +231,6 @@ class NotificationConfig(Section):
     telegram_enabled: bool = Field(default=False, description="By Telegram.")
     error_notifications: bool = Field(default=True, description="Tell of errors.")
     performance_summaries: Literal["off", "daily", "weekly"] = Field(
-        "off", description="How often to sum up."
+        default="off", description="How often to sum up."
     )
     risk_alerts: bool = Field(default=True, description="Tell of stops, targets and limits that were hit.")
