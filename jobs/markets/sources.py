@@ -1,0 +1,92 @@
+"""Which source a bot's `data` section means, and the sources that a process has open."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from jobs.markets.csv_file import CsvMarket
+from jobs.markets.generated import GeneratedMarket
+from jobs.markets.port import (
+    Market,
+    MarketRefused,
+    Series,
+    canonical_interval,
+    canonical_symbol,
+)
+from jobs.settings import MarketSettings
+from persistence.database import Database
+from strategies.engine.values import Bar
+
+
+class DataSource(Protocol):
+    """The part of a bot's configuration that says where its bars come from."""
+
+    @property
+    def data_source(self) -> str: ...
+    @property
+    def interval(self) -> str: ...
+    @property
+    def file(self) -> str | None: ...
+    @property
+    def seed(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Markets:
+    """Every source of this process, opened when it is first asked for."""
+
+    settings: MarketSettings
+    database: Database
+    _open: dict[str, Market] = field(default_factory=dict, init=False, repr=False)
+
+    def series(self, symbol: str, data: DataSource) -> Series:
+        """Name the bars that a bot wants. Asks nobody; raises MarketRefused for a source that cannot be."""
+        try:
+            interval = canonical_interval(data.interval)
+        except ValueError as exc:
+            raise MarketRefused(str(exc)) from exc
+        return Series(source_name(data), canonical_symbol(symbol), interval)
+
+    def closed_bars(self, series: Series, after: int | None, until: int) -> tuple[Bar, ...]:
+        """Return the closed bars of `series` with open_time > after that closed up to `until` (ms)."""
+        return self._market(series.source).closed_bars(series.symbol, series.interval, after, until)
+
+    def _market(self, source: str) -> Market:
+        market = self._open.get(source)
+        if market is None:
+            market = self._open.setdefault(source, market_for(source, self.settings))
+        return market
+
+
+def open_markets(settings: MarketSettings, database: Database) -> Markets:
+    return Markets(settings, database)
+
+
+def source_name(data: DataSource) -> str:
+    """Return the name under which bars of this source are recorded."""
+    if data.data_source == "generated":
+        return f"generated:{data.seed or 0}"
+    if data.data_source == "csv":
+        if not data.file:
+            raise MarketRefused("data.file: found nothing, allowed: a file inside the csv folder")
+        return f"csv:{data.file}"
+    return data.data_source
+
+
+def market_for(source: str, settings: MarketSettings) -> Market:
+    """Return a new market for a name that `source_name` made. Raises MarketRefused."""
+    kind, _, rest = source.partition(":")
+    if kind == "generated":
+        return GeneratedMarket(int(rest or 0))
+    if kind == "csv":
+        return CsvMarket(csv_path(settings.csv_folder, rest))
+    raise MarketRefused(f"data.data_source: found {source!r}, allowed: csv, generated")
+
+
+def csv_path(folder: Path, file: str) -> Path:
+    """Return the path of a file inside `folder`: whoever owns a bot may not read the rest of the disk."""
+    inside = folder.resolve()
+    path = (inside / file).resolve()
+    if not path.is_relative_to(inside):
+        raise MarketRefused(f"data.file: found {file!r}, allowed: a file inside {inside}")
+    return path
