@@ -147,9 +147,10 @@ def _db(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from ops.doctor import examine
+    from ops.doctor import examine, report
+    from scheduler.status_page import service_check
 
-    return examine(arguments.config, arguments.db, as_json=arguments.json)
+    return report(examine(arguments.config, arguments.db, (service_check,)), as_json=arguments.json)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.table import say
-from persistence.faults import DatabaseUnavailable
+from persistence.errors import DatabaseUnavailable
 from strategies.faults import InvalidConfig
 
 

@@ -1,0 +1,145 @@
+"""Rows for people: the columns of each table, and what stands in them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from jobs.command.documents import lag_of, next_moment, state_of, unrealized
+from jobs.command.moments import Style, bar_name, shown, span, took
+from jobs.command.outline import Outline
+from jobs.command.table import Column
+from persistence.rows import Overview, PositionRow, StepRow, TradeRow
+
+CENT: Final = Decimal("0.01")
+
+
+BOT_COLUMNS: Final = (
+    Column("ID", right=True),
+    Column("BOT"),
+    Column("SYMBOL"),
+    Column("TF"),
+    Column("STATE"),
+    Column("LAST BAR"),
+    Column("LAST"),
+    Column("TOOK", right=True),
+    Column("NEXT"),
+    Column("IN", right=True),
+    Column("FAILS", right=True),
+)
+MORE_BOT_COLUMNS: Final = (
+    Column("STRATEGY"),
+    Column("MODE"),
+    Column("POSITION"),
+    Column("UNREAL.PNL", right=True),
+    Column("EQUITY", right=True),
+    Column("PNL", right=True),
+    Column("LAG", right=True),
+    Column("BARS", right=True),
+    Column("REV", right=True),
+    Column("ERROR"),
+)
+TRADE_COLUMNS: Final = (
+    Column("NO", right=True),
+    Column("SYMBOL"),
+    Column("SIDE"),
+    Column("QUANTITY", right=True),
+    Column("ENTRY"),
+    Column("PRICE", right=True),
+    Column("EXIT"),
+    Column("PRICE", right=True),
+    Column("BARS", right=True),
+    Column("NET PNL", right=True),
+    Column("REASON"),
+)
+STEP_COLUMNS: Final = (
+    Column("BAR"),
+    Column("DECIDED"),
+    Column("TOOK", right=True),
+    Column("CASH", right=True),
+    Column("EQUITY", right=True),
+    Column("POSITION"),
+    Column("ORDERS", right=True),
+    Column("TRADES", right=True),
+)
+
+
+def bot_cells(overview: Overview, seen: Outline, now: int, style: Style, settle: int) -> list[str]:
+    following = next_moment(overview, seen.length, settle, now)
+    return [
+        str(overview.bot.id),
+        seen.name,
+        seen.symbol,
+        seen.interval,
+        state_of(overview.bot),
+        bar_name(overview.last_bar, now, style),
+        shown(overview.decided_at, now, style),
+        took(overview.took_ms),
+        # The settling delay would put a fraction of a second behind every time.
+        bar_name(None if following is None else following - following % 1_000, now, style),
+        "-" if following is None else span(following - now),
+        str(overview.bot.error_count),
+    ]
+
+
+def more_bot_cells(overview: Overview, seen: Outline, now: int, settle: int) -> list[str]:
+    lag = lag_of(overview, seen.length, settle, now)
+    return [
+        seen.strategy,
+        overview.bot.type,
+        _positions(overview.positions),
+        cents(unrealized(overview, seen)),
+        cents(overview.bot.current_balance),
+        cents(overview.bot.total_pnl),
+        "-" if lag is None else span(lag),
+        str(overview.version),
+        str(overview.bot.revision),
+        _cut(overview.bot.last_error or "-"),
+    ]
+
+
+def trade_cells(row: TradeRow, now: int, style: Style) -> list[str]:
+    return [
+        str(row.number),
+        row.symbol,
+        row.side,
+        _digits(row.quantity),
+        bar_name(row.entry_bar, now, style),
+        _digits(row.entry_price),
+        bar_name(row.exit_bar, now, style),
+        _digits(row.exit_price),
+        str(row.bars),
+        cents(row.net_pnl),
+        row.exit_reason or row.exit_logic or "-",
+    ]
+
+
+def step_cells(row: StepRow, now: int, style: Style) -> list[str]:
+    held: Mapping[str, Any] = json.loads(row.positions)
+    return [
+        bar_name(row.bar, now, style),
+        shown(row.decided_at, now, style),
+        took(row.took_ms),
+        cents(row.cash),
+        cents(row.equity),
+        ", ".join(f"{_digits(Decimal(str(size)))} {feed}" for feed, (size, _) in held.items()) or "-",
+        str(row.orders),
+        str(row.trades),
+    ]
+
+
+def cents(amount: Decimal | None) -> str:
+    return "-" if amount is None else format(amount.quantize(CENT), "f")
+
+
+def _digits(amount: Decimal) -> str:
+    """Write at most eight decimals, which is what exchanges show; --json has all of them."""
+    return f"{amount:.8f}".rstrip("0").rstrip(".")
+
+
+def _positions(rows: Sequence[PositionRow]) -> str:
+    return ", ".join(f"{row.side} {_digits(row.quantity)} @ {_digits(row.price)}" for row in rows) or "-"
+
+
+def _cut(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

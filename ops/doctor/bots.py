@@ -1,0 +1,97 @@
+"""What the doctor finds out about strategies and bots: code that loads, rows that could run."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from jobs.command.validation import registry_of, validated
+from jobs.settings import Settings
+from ops.doctor.check import Check, fail, ok, warn
+from persistence.bots import Bot, all_bots
+from persistence.database import Database
+from strategies.faults import InvalidConfig
+
+MOST_SHOWN: Final = 20
+
+
+def plugins(settings: Settings) -> Iterator[Check]:
+    for folder in settings.strategies.plugins:
+        yield from _folder(folder)
+    registered, faults = registry_of(settings).discover()
+    for fault in faults:
+        yield fail(
+            "strategies", f"{fault.path}: {fault.found}", f"mend the file or take it away ({fault.allowed})"
+        )
+    yield ok("strategies", f"{len(registered)} strategies and mixins can be used")
+
+
+def _folder(folder: Path) -> Iterator[Check]:
+    if not folder.is_dir():
+        yield fail(
+            "plug-ins", f"{folder} is no folder", "make it, or mend [strategies] plugins in scheduler.toml"
+        )
+        return
+    exposed = [path for path in (folder, *folder.glob("*.py")) if _written_by_others(path)]
+    if exposed:
+        listed = ", ".join(map(str, exposed))
+        yield fail(
+            "plug-ins", f"everybody may change {listed}", "run chmod o-w: it is code that the service runs"
+        )
+    else:
+        yield ok("plug-ins", str(folder))
+
+
+def _written_by_others(path: Path) -> bool:
+    return sys.platform != "win32" and bool(path.stat().st_mode & stat.S_IWOTH)
+
+
+def rows(database: Database, settings: Settings) -> Iterator[Check]:
+    """Yield one check for all bots that could run, and one for each that could not."""
+    with database.read() as connection:
+        bots = all_bots(connection, settings.service.user_id)
+    if not bots:
+        yield ok("bots", "none yet; add one: jobs add FILE (examples: ops/demo/*.json)")
+        return
+    registry = registry_of(settings)
+    broken = []
+    for bot in bots:
+        try:
+            validated(bot.config, settings, registry)
+        except InvalidConfig as exc:
+            broken.append((bot, exc))
+    yield ok("bots", f"{len(bots) - len(broken)} of {len(bots)} have a valid configuration")
+    for bot, error in broken[:MOST_SHOWN]:
+        # A bot that nobody wants to run harms nobody.
+        mark = fail if bot.enabled else warn
+        yield mark(f"bot {bot.id}", "; ".join(map(str, error.faults)), _mend(bot))
+    if len(broken) > MOST_SHOWN:
+        yield fail("bots", f"{len(broken) - MOST_SHOWN} more are broken", "mend these and look again")
+    yield from _in_error(bots)
+
+
+def _mend(bot: Bot) -> str:
+    return f"mend config of trading_bots row {bot.id}, then: jobs resume {bot.id}"
+
+
+def _in_error(bots: tuple[Bot, ...]) -> Iterator[Check]:
+    for bot in [each for each in bots if each.status == "error" and each.enabled][:MOST_SHOWN]:
+        reason = bot.last_error or "no reason is recorded"
+        yield fail(f"bot {bot.id}", f"stopped: {reason}", f"mend the cause, then: jobs resume {bot.id}")
+
+
+def settings_file(path: Path) -> Iterator[Check]:
+    """Look at who may read and change scheduler.toml."""
+    if sys.platform == "win32" or not path.is_file():
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        yield fail(
+            "permissions", f"{path} has mode {mode:o}: everybody may change it", f"run: chmod o-w {path}"
+        )
+    elif mode & stat.S_IROTH and "password" in os.fspath(path.read_text(encoding="utf-8", errors="replace")):
+        yield warn(
+            "permissions", f"{path} may hold a password and everybody may read it", f"run: chmod o-r {path}"
+        )

@@ -1,0 +1,105 @@
+"""The doctor's round: which checks in which order, and how they are told."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from jobs.command.endings import Ending
+from jobs.command.table import colored, put
+from jobs.settings import DEFAULT_FILE, DatabaseSettings, Settings, load_settings
+from ops.doctor import bots, machine, storage
+from ops.doctor.check import Check, Mark, fail, ok
+from persistence import schema
+from persistence.database import open_database
+from persistence.errors import DatabaseUnavailable
+from strategies.faults import InvalidConfig
+
+SIGNS: Final = {Mark.OK: "✓", Mark.WARN: "!", Mark.FAIL: "✗"}
+PLAIN_SIGNS: Final = {Mark.OK: "ok", Mark.WARN: "warn", Mark.FAIL: "FAIL"}
+COLORS: Final = {Mark.OK: "\x1b[32m", Mark.WARN: "\x1b[33m", Mark.FAIL: "\x1b[31m"}
+
+# Looks at what only the room above knows, such as who serves this database right now.
+More = Callable[[Settings], Iterator[Check]]
+
+
+def examine(config: Path | None, db: str | None, more: Sequence[More] = ()) -> Iterator[Check]:
+    """Yield every check as soon as it is done. `db` is a URL instead of the settings' one."""
+    yield machine.python()
+    yield machine.packages()
+    yield machine.clock()
+    settings, faults = _settings(config, db)
+    yield from faults
+    if settings is None:
+        return
+    yield from bots.settings_file(config or DEFAULT_FILE)
+    yield machine.memory(settings.workers)
+    yield machine.unit()
+    yield from bots.plugins(settings)
+    failed = False
+    for check in storage.database(settings.database.url):
+        failed = failed or check.mark is Mark.FAIL
+        yield check
+    if failed:
+        return
+    yield from _contents(settings)
+    for look in more:
+        yield from look(settings)
+
+
+def report(checks: Iterator[Check], *, as_json: bool) -> int:
+    """Print the checks, one line each, and return the exit code: 1 if any failed."""
+    if as_json:
+        found = tuple(checks)
+        document = {"schema": "doctor/v1", "checks": [asdict(check) for check in found]}
+        put(json.dumps(document, ensure_ascii=False, indent=2))
+        return _ending(found)
+    color = colored(sys.stdout)
+    seen = []
+    for check in checks:
+        seen.append(check)
+        put(_line(check, color=color))
+        sys.stdout.flush()
+    return _ending(seen)
+
+
+def _ending(checks: Sequence[Check]) -> int:
+    return Ending.FAILED if any(check.mark is Mark.FAIL for check in checks) else Ending.DONE
+
+
+def _line(check: Check, *, color: bool) -> str:
+    sign = f"{COLORS[check.mark]}{SIGNS[check.mark]}\x1b[0m" if color else f"{PLAIN_SIGNS[check.mark]:<4}"
+    finding = " ".join(check.finding.split())
+    line = f"{sign} {check.name:<14} {finding}"
+    return f"{line}; {check.mend}" if check.mend else line
+
+
+def _settings(config: Path | None, db: str | None) -> tuple[Settings | None, tuple[Check, ...]]:
+    name = str(config or DEFAULT_FILE)
+    try:
+        settings = load_settings(config)
+    except FileNotFoundError:
+        return None, (fail("settings", f"{name} is not there", "name another by --config"),)
+    except InvalidConfig as exc:
+        mend = f"mend it in {name} or in the environment (ONEBAR_...)"
+        return None, tuple(fail("settings", str(fault), mend) for fault in exc.faults)
+    if db is not None:
+        settings = settings.model_copy(update={"database": DatabaseSettings.model_construct(url=db)})
+    where = name if (config or DEFAULT_FILE).is_file() else f"no {name} here: the defaults"
+    return settings, (ok("settings", where),)
+
+
+def _contents(settings: Settings) -> Iterator[Check]:
+    url = settings.database.url
+    try:
+        if schema.check(url):
+            return
+        database = open_database(url)
+        try:
+            yield from bots.rows(database, settings)
+        finally:
+            database.close()
+    except DatabaseUnavailable as exc:
+        yield fail("database", str(exc), "it was there a moment ago: look at its log")
