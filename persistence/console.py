@@ -1,0 +1,279 @@
+"""The database for commands that must start at once: a bare driver, no SQLAlchemy (0.65 s to import).
+
+The same functions, SQL and triggers as everywhere (`persistence.bots`, `persistence.ledger`), over a
+connection of sqlite3 or psycopg. One process, one thread, one transaction at a time.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from persistence import audit, bots, ledger
+from persistence.audit import AuditRow
+from persistence.connect import (
+    ANSWER_TIMEOUT_S,
+    BUSY_TIMEOUT_MS,
+    PRAGMAS,
+    bounded_connection_class,
+    postgres_arguments,
+)
+from persistence.errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.ledger import open_positions
+from persistence.money import read_money
+from persistence.rows import OrderRow, Overview, PositionRow, StepRow, TradeRow
+from persistence.setwise import ids_of, in_ids
+from persistence.transaction import Dialect, Transaction, ms_of, run
+
+
+class SchemaMissing(Exception):
+    """The database is there and has not the tables: `scheduler db upgrade` makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    name: str
+
+
+class Rows:
+    """A cursor with the few methods that a SQLAlchemy result has in common with it."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    @property
+    def rowcount(self) -> int:
+        return int(self._cursor.rowcount)
+
+    def all(self) -> Sequence[Any]:
+        rows: Sequence[Any] = self._cursor.fetchall()
+        return rows
+
+    def first(self) -> Any:
+        return next(iter(self.all()), None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.all())
+
+
+class PlainTransaction:
+    """What `persistence.transaction.Transaction` asks for, over a driver's connection."""
+
+    __slots__ = ("_connection", "dialect")
+
+    def __init__(self, connection: Any, dialect: Dialect) -> None:
+        self._connection = connection
+        self.dialect = Named(dialect)
+
+    def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Rows:
+        cursor = self._connection.cursor()
+        if isinstance(parameters, list):
+            cursor.executemany(statement, parameters)
+        else:
+            cursor.execute(statement, parameters or ())
+        return Rows(cursor)
+
+
+SQLITE: Final = "sqlite:///"
+
+
+class Console:
+    """A database opened for one command. Raises DatabaseUnavailable, CommitUnknown and SchemaMissing."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.dialect: Dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
+        with self._translated():
+            self._connection = _sqlite(url) if self.dialect == "sqlite" else _postgresql(url)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        with self._translated():
+            self._begin("BEGIN")
+            try:
+                yield PlainTransaction(self._connection, self.dialect)
+            finally:
+                self._connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        with self._translated():
+            self._begin("BEGIN IMMEDIATE")
+            try:
+                yield PlainTransaction(self._connection, self.dialect)
+            except BaseException:
+                self._connection.rollback()
+                raise
+            try:
+                self._connection.commit()
+            except Exception as exc:
+                if outcome_unknown(exc):
+                    raise CommitUnknown(str(exc)) from exc
+                raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _begin(self, sqlite: str) -> None:
+        if self.dialect == "sqlite":  # psycopg begins by itself
+            self._connection.execute(sqlite)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DatabaseUnavailable, SchemaMissing):
+            raise
+        except Exception as exc:
+            reason = reason_to_wait(exc)
+            if reason is not None:
+                raise DatabaseUnavailable(reason) from exc
+            if _says_no_table(exc):
+                raise SchemaMissing(f"{exc}: run scheduler db upgrade") from exc
+            raise
+
+    # What the commands ask for, each in a transaction of its own.
+
+    def list(self, user_id: int | None = None) -> tuple[Overview, ...]:
+        with self.read() as transaction:
+            return overviews(transaction, user_id=user_id)
+
+    def show(self, bot_id: int) -> Overview | None:
+        with self.read() as transaction:
+            return next(iter(overviews(transaction, bot_ids=(bot_id,))), None)
+
+    def trades(self, bot_id: int, limit: int | None = None) -> tuple[TradeRow, ...]:
+        """Newest first, as all of the following."""
+        with self.read() as transaction:
+            return ledger.read_trades(transaction, bot_id, limit)
+
+    def history(self, bot_id: int, limit: int | None = None) -> tuple[StepRow, ...]:
+        with self.read() as transaction:
+            return ledger.read_steps(transaction, bot_id, limit)
+
+    def orders(self, bot_id: int, limit: int | None = None) -> tuple[OrderRow, ...]:
+        with self.read() as transaction:
+            return ledger.read_orders(transaction, bot_id, limit)
+
+    def positions(self, bot_id: int) -> tuple[PositionRow, ...]:
+        with self.read() as transaction:
+            return open_positions(transaction, (bot_id,)).get(bot_id, ())
+
+    def audit(self, bot_id: int | None = None, limit: int = 100) -> tuple[AuditRow, ...]:
+        with self.read() as transaction:
+            return audit.read_audit(transaction, bot_id, limit)
+
+    def counts(self) -> dict[str, int]:
+        """Return status -> bots that have it, and under "all" how many there are."""
+        with self.read() as transaction:
+            rows = run(
+                transaction, "SELECT status, count(*) FROM trading_bots GROUP BY status ORDER BY status"
+            )
+            found = {str(row[0]): int(row[1]) for row in rows}
+        return found | {"all": sum(found.values())}
+
+    def next_runs(self) -> dict[str, int]:
+        """Return job id -> moment (ms) at which the scheduler means to fire it next."""
+        with self.read() as transaction:
+            rows = run(
+                transaction,
+                "SELECT id, next_run_time FROM apscheduler_jobs WHERE next_run_time IS NOT NULL",
+            )
+            return {str(row[0]): round(float(row[1]) * 1_000) for row in rows}
+
+    def pause(self, bot_id: int, *, actor: str = "jobs", reason: str | None = None) -> bool:
+        """Return whether that changed anything. Raises NoSuchBot."""
+        with self.write() as transaction:
+            return bots.set_paused(transaction, bot_id, paused=True, actor=actor, reason=reason)
+
+    def resume(self, bot_id: int, *, actor: str = "jobs", reason: str | None = None) -> bool:
+        """Return whether that changed anything. Raises NoSuchBot."""
+        with self.write() as transaction:
+            return bots.set_paused(transaction, bot_id, paused=False, actor=actor, reason=reason)
+
+    def remove(
+        self, bot_id: int, *, force: bool = False, actor: str = "jobs", reason: str | None = None
+    ) -> None:
+        """Raises NoSuchBot, or PositionOpen unless forced."""
+        with self.write() as transaction:
+            bots.remove_bot(transaction, bot_id, force=force, actor=actor, reason=reason)
+
+    def add(self, config: str, *, now_ms: int, actor: str = "jobs", **columns: Any) -> int:
+        """Insert a bot with a configuration that the caller has validated; `columns` as in bots.add_bot."""
+        with self.write() as transaction:
+            return bots.add_bot(transaction, config=config, now_ms=now_ms, actor=actor, **columns)
+
+
+def open_console(url: str) -> Console:
+    return Console(url)
+
+
+def overviews(
+    transaction: Transaction, *, user_id: int | None = None, bot_ids: Sequence[int] | None = None
+) -> tuple[Overview, ...]:
+    """Return bots with cursor, last step and open positions, by id."""
+    dialect = transaction.dialect.name
+    conditions, parameters = ["true"], dict[str, Any]()
+    if user_id is not None:
+        conditions.append("b.user_id = :user_id")
+        parameters["user_id"] = user_id
+    if bot_ids is not None:
+        conditions.append(f"b.id {in_ids(transaction)}")
+        parameters["ids"] = ids_of(transaction, bot_ids)
+    rows = run(
+        transaction,
+        f"SELECT {bots.bot_columns(dialect)}, s.version, s.last_bar, CAST(t.equity AS TEXT),"  # noqa: S608 -- constants
+        f" {ms_of('t.decided_at', dialect)}, t.took_ms FROM trading_bots b"
+        " LEFT JOIN bot_states s ON s.bot_id = b.id"
+        " LEFT JOIN bot_steps t ON t.bot_id = b.id AND t.bar = s.last_bar"
+        f" WHERE {' AND '.join(conditions)} ORDER BY b.id",
+        parameters,
+    ).all()
+    held = open_positions(transaction, bot_ids)
+    return tuple(_overview(row, held) for row in rows)
+
+
+def _overview(row: Sequence[Any], held: dict[int, tuple[PositionRow, ...]]) -> Overview:
+    version, last_bar, equity, decided_at, took_ms = row[-5:]
+    bot = bots.bot_of(row)
+    return Overview(
+        bot, version or 0, last_bar, read_money(equity), decided_at, took_ms, held.get(bot.id, ())
+    )
+
+
+def _sqlite(url: str) -> sqlite3.Connection:
+    if not url.startswith(SQLITE):
+        raise ValueError(f"database URL {url!r} must begin with {SQLITE} or postgresql://")
+    file = Path(unquote(url.removeprefix(SQLITE).partition("?")[0]))
+    if not file.is_file():  # sqlite3 would make it
+        raise DatabaseUnavailable(f"there is no database file {file}")
+    connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_MS / 1_000, isolation_level=None)
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    return connection
+
+
+def _postgresql(url: str) -> Any:
+    scheme, _, rest = url.partition("://")
+    if scheme.partition("+")[0] != "postgresql":
+        shown = urlsplit(url)
+        raise ValueError(f"database URL {shown.scheme}://... must begin with {SQLITE} or postgresql://")
+    return bounded_connection_class(ANSWER_TIMEOUT_S).connect(f"postgresql://{rest}", **postgres_arguments())
+
+
+def _says_no_table(error: BaseException) -> bool:
+    undefined_table = "42P01"
+    if isinstance(error, sqlite3.OperationalError):
+        return "no such table" in str(error)
+    return getattr(error, "sqlstate", None) == undefined_table

@@ -1,0 +1,186 @@
+"""The one door to the database: two kinds of transaction, and errors named for the reaction.
+
+SQLite: WAL, synchronous FULL (a commit survives power loss), foreign keys, BEGIN IMMEDIATE for what
+writes, one writer at a time in a process. PostgreSQL: psycopg 3, every wait bounded on both sides:
+statement, lock and idle timeouts in the server, and `ANSWER_TIMEOUT_S` here for a server that is
+frozen, whose kernel still acknowledges and whose own timeouts do not run.
+
+If the process dies before COMMIT is sent, nothing happened. If it dies after, everything did. If only
+the answer is lost, `CommitUnknown` says so. Both databases refuse a transaction that was cut in half.
+"""
+
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolTimeout
+
+from persistence.connect import (
+    ANSWER_TIMEOUT_S,
+    BUSY_TIMEOUT_MS,
+    PRAGMAS,
+    bounded_connection_class,
+    postgres_arguments,
+)
+from persistence.errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.transaction import Dialect
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+POOL_SIZE: Final = 5
+WRITES: Final = "onebar_writes"  # execution option of a connection: its transaction will write
+
+
+class Database:
+    """A database that is open. Threads may share it; processes may not (open one in each)."""
+
+    def __init__(self, url: str, engine: sa.Engine, dialect: Dialect) -> None:
+        self.url = url
+        self.engine = engine
+        self.dialect = dialect
+        self._writer = threading.Lock() if dialect == "sqlite" else None
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Yield a connection in one transaction that sees one moment of the database (SQLite), or commits
+        each statement's view (PostgreSQL, read committed); it is rolled back at the end.
+
+        Raises DatabaseUnavailable.
+        """
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Yield a connection in one transaction that commits at the end, or rolls back on any exception.
+
+        Raises DatabaseUnavailable (nothing was committed) or CommitUnknown.
+        """
+        with self._turn(), _translated(), self.engine.connect() as plain:
+            connection = plain.execution_options(**{WRITES: True})
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                _roll_back(transaction)
+                raise
+            _commit(transaction)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the other threads of this process here: SQLite's own waiting is not fair."""
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_TIMEOUT_MS / 1_000):
+            raise DatabaseUnavailable("another thread of this process keeps writing")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+
+def open_database(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Database:
+    """Open `sqlite:///FILE` or `postgresql://...`. Connects to nothing yet.
+
+    Raises ValueError for another kind of URL.
+    """
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return Database(url, _sqlite_engine(parsed), "sqlite")
+    if backend == "postgresql":
+        return Database(url, _postgres_engine(parsed, answer_timeout_s), "postgresql")
+    raise ValueError(f"database URL {parsed!r} must begin with sqlite:/// or postgresql://")
+
+
+def _sqlite_engine(url: URL) -> sa.Engine:
+    if url.database in {None, "", ":memory:"}:
+        raise ValueError("a database in memory would not outlive the process: name a file, sqlite:///FILE")
+    engine = sa.create_engine(
+        url.set(drivername="sqlite+pysqlite"),
+        poolclass=sa.QueuePool,
+        pool_size=POOL_SIZE,
+        max_overflow=-1,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1_000, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, record: object) -> None:
+        del record
+        connection.isolation_level = None  # no BEGIN by the driver: it would be a deferred one
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # A deferred transaction that reads and then writes fails at once when another has written.
+        kind = "BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITES) else "BEGIN"
+        connection.exec_driver_sql(kind)
+
+    return engine
+
+
+def _postgres_engine(url: URL, answer_timeout_s: float) -> sa.Engine:
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_SIZE,
+        pool_timeout=BUSY_TIMEOUT_MS / 1_000,
+        pool_pre_ping=True,
+        connect_args=postgres_arguments(str(url.query.get("options", ""))),
+    )
+    bounded = bounded_connection_class(answer_timeout_s)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: object, record: object, args: Any, arguments: Any) -> "DBAPIConnection":
+        del dialect, record
+        connection: DBAPIConnection = bounded.connect(*args, **arguments)
+        return connection
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except (DBAPIError, PoolTimeout, DisconnectionError) as exc:
+        raise_if_waiting_helps(exc)
+        raise
+
+
+def raise_if_waiting_helps(error: Exception) -> None:
+    """Raise DatabaseUnavailable in place of `error` where that is what it means."""
+    driver = getattr(error, "orig", None)
+    reason = reason_to_wait(driver)
+    if reason is None and (getattr(error, "connection_invalidated", False) or driver is None):
+        reason = str(error)
+    if reason is not None:
+        raise DatabaseUnavailable(reason) from error
+
+
+def _roll_back(transaction: sa.RootTransaction) -> None:
+    """Roll back, or leave it to the loss of the connection, which comes to the same."""
+    try:
+        transaction.rollback()
+    except DBAPIError as exc:
+        transaction.connection.invalidate(exc)
+
+
+def _commit(transaction: sa.RootTransaction) -> None:
+    try:
+        transaction.commit()
+    except DBAPIError as exc:
+        transaction.connection.invalidate(exc)
+        if outcome_unknown(exc.orig) or exc.connection_invalidated:
+            raise CommitUnknown(str(exc.orig)) from exc
+        raise

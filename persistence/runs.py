@@ -1,0 +1,69 @@
+"""When services ran and how they ended: a run without an end was not ended cleanly."""
+
+from dataclasses import dataclass
+
+from persistence.transaction import Transaction, moment, ms_of, run
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`run` is its name (host, pid, start); `role` is starting, leader, standby or stopping; `details` JSON."""
+
+    run: str
+    host: str
+    pid: int
+    user_id: int | None
+    role: str
+    started_at: int
+    heartbeat_at: int
+    ended_at: int | None = None
+    clean: bool | None = None
+    details: str = "{}"
+
+
+def begin_run(transaction: Transaction, begun: Run) -> None:
+    run(
+        transaction,
+        "INSERT INTO service_runs (run, host, pid, user_id, role, started_at, heartbeat_at, details)"
+        " VALUES (:run, :host, :pid, :user_id, :role, :started_at, :heartbeat_at, :details)",
+        {
+            "run": begun.run,
+            "host": begun.host,
+            "pid": begun.pid,
+            "user_id": begun.user_id,
+            "role": begun.role,
+            "started_at": moment(transaction, begun.started_at),
+            "heartbeat_at": moment(transaction, begun.heartbeat_at),
+            "details": begun.details,
+        },
+    )
+
+
+def beat_run(transaction: Transaction, name: str, *, now_ms: int, role: str, details: str) -> None:
+    run(
+        transaction,
+        "UPDATE service_runs SET heartbeat_at = :now, role = :role, details = :details WHERE run = :run",
+        {"now": moment(transaction, now_ms), "role": role, "details": details, "run": name},
+    )
+
+
+def end_run(transaction: Transaction, name: str, *, now_ms: int, clean: bool) -> None:
+    run(
+        transaction,
+        "UPDATE service_runs SET ended_at = :now, clean = :clean WHERE run = :run AND ended_at IS NULL",
+        {"now": moment(transaction, now_ms), "clean": clean, "run": name},
+    )
+
+
+def latest_runs(transaction: Transaction, limit: int = 10) -> tuple[Run, ...]:
+    """Return the newest runs, newest first."""
+    started, seen, ended = (
+        ms_of(name, transaction.dialect.name) for name in ("started_at", "heartbeat_at", "ended_at")
+    )
+    rows = run(
+        transaction,
+        f"SELECT run, host, pid, user_id, role, {started}, {seen}, {ended}, clean, details FROM service_runs"  # noqa: S608 -- constants
+        " ORDER BY started_at DESC, run DESC LIMIT :limit",
+        {"limit": limit},
+    )
+    return tuple(Run(*row[:8], None if row[8] is None else bool(row[8]), row[9]) for row in rows)
