@@ -6,7 +6,7 @@ Names are looked for in that order, so nothing can take the place of what is bui
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ class Registry:
             # Not kept: the file may be edited, and its next content is another class.
             return _of_kind(kind, name, load_class(name, self._folders), "plug-in folder")
         for point in entry_points(group=GROUP, name=name):
-            return self._installed(kind, name, point)
+            return _of_kind(kind, name, _loaded(point), f"entry point {point.value}")
         forms = choice_of([each.name for each in self.list(kind)], name)
         raise UnknownPlugin(shown(name), f"{forms}, or module:Class of a file in a plug-in folder")
 
@@ -97,22 +97,21 @@ class Registry:
 
     def discover(self) -> tuple[tuple[Registered, ...], tuple[Fault, ...]]:
         """Load all entry points and plug-in files; return everything usable, and what is broken and why."""
-        found, faults = [], []
+        faults: list[Fault] = []
         for point in entry_points(group=GROUP):
-            for kind in Kind:
-                try:
-                    found.append(self._installed(kind, point.name, point))
-                except BrokenPlugin as exc:
-                    faults.append(Fault(f"entry point {point.name}", exc.found, exc.allowed))
-                    break
-                except UnknownPlugin:
-                    continue
+            try:
+                self.register(_loaded(point), point.name, f"entry point {point.value}")
+            except (UnknownPlugin, ValueError) as exc:
+                faults.append(
+                    Fault(f"entry point {point.name}", str(exc), "a strategy or mixin, once each name")
+                )
+        found = []
         for reference, code in references_in(self._folders):
             if isinstance(code, BrokenPlugin):
                 faults.append(Fault(reference, code.found, code.allowed))
-            elif own := _kind_of(code):
-                found.append(Registered(own, reference, code, "plug-in folder"))
-        return (*self.list(), *(each for each in found if each not in self.list())), tuple(faults)
+            elif kind := _kind_of(code):
+                found.append(Registered(kind, reference, code, "plug-in folder"))
+        return (*self.list(), *found), tuple(faults)
 
     def faults(self, strategy: StrategyConfig) -> tuple[Fault, ...]:
         """Return what is wrong with a strategy section: unknown or broken code, and its parameters."""
@@ -148,15 +147,6 @@ class Registry:
         does = "with its entry and exit logic" if usable else "without logic, which takes no position"
         warning = f"strategy.type: found {reason.found}; runs CustomStrategy {does}, in its place"
         return Resolved(CustomStrategy, self._custom(as_custom) if usable else {}, (warning,))
-
-    def _installed(self, kind: Kind, name: str, point: Any) -> Registered:
-        try:
-            code = point.load()
-        except (Exception, SystemExit) as exc:  # a foreign package may raise anything
-            found = f"{point.value}, which raises {type(exc).__name__}: {exc}"
-            raise BrokenPlugin(found, "an entry point that can be loaded") from exc
-        entry = _of_kind(kind, name, code, f"entry point {point.value}")
-        return self.register(entry.code, name, entry.origin)
 
     def _logic_faults(self, strategy: StrategyConfig) -> tuple[Fault, ...]:
         if shape := custom_faults(strategy):
@@ -194,6 +184,14 @@ class Registry:
             "exit": leave,
             "exit_params": unprefixed(parameters.exit_logic.params, leave)[0],
         }
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (Exception, SystemExit) as exc:  # a foreign package may raise anything
+        found = f"{point.value}, which raises {type(exc).__name__}: {exc}"
+        raise BrokenPlugin(found, "an entry point that can be loaded") from exc
 
 
 def unprefixed(params: Mapping[str, Any], mixin: type[Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -111,6 +111,9 @@ def spelled(old: str, new: str) -> Callable[[dict[str, Any]], str]:
     return lambda _: whole.replace(old, new, 1)
 
 
+YES = True
+
+
 def one(name: str, path: str, value: object, found: str, allowed: str) -> Broken:
     return Broken(name, put(path, value), ((path, found, allowed),))
 
@@ -160,7 +163,7 @@ BROKEN: tuple[Broken, ...] = (
     one("no cash", "broker.cash", 0, "0", "above 0"),
     one("negative cash", "broker.cash", -100.0, "-100.0", "above 0"),
     one("cash as text", "broker.cash", "100", '"100"', "a number above 0"),
-    one("cash as true", "broker.cash", True, "true", "a number above 0"),
+    one("cash as true", "broker.cash", YES, "true", "a number above 0"),
     one("cash beyond all reason", "broker.cash", 1e300, "1e+300", "1,000,000,000,000"),
     one("commission in percent", "broker.commission", 0.1, "0.1", "below 0.1 (fraction"),
     one("negative commission", "broker.commission", -0.001, "-0.001", "from 0"),
@@ -281,7 +284,7 @@ BROKEN: tuple[Broken, ...] = (
     # Notifications
     one("a flag that is null", "notifications.risk_alerts", None, "null", "true or false"),
     one("hourly summaries", "notifications.performance_summaries", "hourly", '"hourly"', '"daily"'),
-    one("an unknown channel", "notifications.sms_enabled", True, "true", "email_enabled"),
+    one("an unknown channel", "notifications.sms_enabled", YES, "true", "email_enabled"),
     # All at once
     Broken(
         "faults everywhere",
