@@ -64,7 +64,7 @@ def _changing(add: Add, parents: list[Grammar]) -> None:
         verb.add_argument("ids", type=_positive, nargs="*", metavar="ID")
         verb.add_argument("--all", action="store_true", help="every bot")
         verb.add_argument("--reason", default="", metavar="TEXT", help="kept in the audit log")
-    verb = add("remove", help="delete bots and what they left behind; asks first", parents=parents)
+    verb = add("remove", help="delete bots with their state (trades stay); asks first", parents=parents)
     verb.add_argument("ids", type=_positive, nargs="+", metavar="ID")
     verb.add_argument("-y", "--yes", action="store_true", help="do not ask")
     verb.add_argument("--force", action="store_true", help="even with an open position")

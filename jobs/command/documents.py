@@ -6,6 +6,7 @@ ever added; see docs/commands.md.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -29,23 +30,34 @@ def state_of(bot: Bot) -> str:
     return "paused" if bot.paused else bot.status
 
 
-def next_moment(overview: Overview, length: int | None, settle: int, now: int) -> int | None:
-    """Return when the bot's next bar is asked for (ms); None if it does not run or nobody can say.
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What the times of a list are counted from: `now` and `settle` in ms, `planned` by job id."""
 
-    A bot with a cron expression is fired when that says so, which only the service works out.
-    """
-    bot = overview.bot
-    if length is None or bot.schedule or state_of(bot) in {"error", "disabled", "paused"}:
-        return None
-    following = (now - settle) // length * length + length + settle
-    return max(following, bot.retry_at or 0)
+    now: int
+    settle: int
+    planned: Mapping[str, int]
 
+    def next_moment(self, bot: Bot, length: int | None) -> int | None:
+        """Return when the bot's next bar is asked for (ms); None if it does not run or nobody can say.
 
-def lag_of(overview: Overview, length: int | None, settle: int, now: int) -> int | None:
-    """Return how long ago the oldest bar closed that is not committed yet (ms); 0 if there is none."""
-    if overview.last_bar is None or length is None:
-        return None
-    return max(0, now - settle - (overview.last_bar + 2 * length))
+        Only the service works out a cron expression; a plan that has passed was made by a service that ended.
+        """
+        if state_of(bot) not in {"running", "starting"}:
+            return None
+        planned = self.planned.get(str(bot.id), 0)
+        if planned > self.now:
+            return planned
+        if length is None or bot.schedule:
+            return None
+        following = (self.now - self.settle) // length * length + length + self.settle
+        return max(following, bot.retry_at or 0)
+
+    def lag(self, overview: Overview, length: int | None) -> int | None:
+        """Return how long ago the oldest bar closed that is not committed yet (ms); 0 if there is none."""
+        if overview.last_bar is None or length is None:
+            return None
+        return max(0, self.now - self.settle - (overview.last_bar + 2 * length))
 
 
 def unrealized(overview: Overview, seen: Outline) -> Decimal | None:
@@ -55,7 +67,7 @@ def unrealized(overview: Overview, seen: Outline) -> Decimal | None:
     return overview.bot.current_balance - seen.cash - overview.bot.total_pnl
 
 
-def bot_document(overview: Overview, settle: int, now: int) -> dict[str, Any]:
+def bot_document(overview: Overview, timing: Timing) -> dict[str, Any]:
     bot, seen = overview.bot, outline(overview.bot.config)
     return {
         "id": bot.id,
@@ -69,8 +81,8 @@ def bot_document(overview: Overview, settle: int, now: int) -> dict[str, Any]:
         "last_bar": _time(overview.last_bar),
         "last_step_at": _time(overview.decided_at),
         "took_ms": overview.took_ms,
-        "next_at": _time(next_moment(overview, seen.length, settle, now)),
-        "lag_ms": lag_of(overview, seen.length, settle, now),
+        "next_at": _time(timing.next_moment(bot, seen.length)),
+        "lag_ms": timing.lag(overview, seen.length),
         "error_count": bot.error_count,
         "last_error": bot.last_error,
         "retry_at": _time(bot.retry_at),
@@ -88,10 +100,10 @@ def bot_document(overview: Overview, settle: int, now: int) -> dict[str, Any]:
     }
 
 
-def whole_bot_document(overview: Overview, settle: int, now: int) -> dict[str, Any]:
+def whole_bot_document(overview: Overview, timing: Timing) -> dict[str, Any]:
     bot = overview.bot
     return {
-        **bot_document(overview, settle, now),
+        **bot_document(overview, timing),
         "started_at": _time(bot.started_at),
         "stopped_at": _time(bot.stopped_at),
         "resumed_at": _time(bot.resumed_at),

@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.table import say
+from persistence.console import SchemaMissing
 from persistence.errors import DatabaseUnavailable
 from strategies.faults import InvalidConfig
+
+EXPECTED = (CommandFailed, InvalidConfig, DatabaseUnavailable, SchemaMissing, KeyboardInterrupt)
 
 
 def ending_of(program: str, action: Callable[[], int]) -> int:
@@ -16,21 +19,30 @@ def ending_of(program: str, action: Callable[[], int]) -> int:
     try:
         code = action()
         sys.stdout.flush()
-    except CommandFailed as exc:
-        say(f"{program}: {exc}" + (f"\n{exc.advice}" if exc.advice else ""))
-        return exc.ending
-    except InvalidConfig as exc:
-        for fault in exc.faults:
-            say(f"{program}: {fault}")
-        return Ending.FAILED
-    except DatabaseUnavailable as exc:
-        say(f"{program}: the database cannot be reached: {exc}\nscheduler doctor says how to mend it")
-        return Ending.UNREACHABLE
-    except KeyboardInterrupt:
-        say(f"{program}: interrupted")
-        return Ending.INTERRUPTED
+    except EXPECTED as exc:
+        ending, lines = judged(exc)
+        for line in lines:
+            say(f"{program}: {line}")
+        return ending
     except BrokenPipeError:
         # `jobs list | head` closes the pipe; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else Ending.FAILED
     return code
+
+
+def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]]:
+    """Return the exit code of an error and what to say of it, line by line."""
+    match error:
+        case CommandFailed():
+            return error.ending, tuple(filter(None, (str(error), error.advice)))
+        case InvalidConfig():
+            return Ending.FAILED, tuple(map(str, error.faults))
+        case DatabaseUnavailable() if "locked" in str(error):
+            return Ending.TRY_AGAIN, (f"another program is writing: {error}; try again",)
+        case DatabaseUnavailable():
+            reason = f"the database cannot be reached: {error}"
+            return Ending.UNREACHABLE, (reason, "scheduler doctor says how to mend it")
+        case KeyboardInterrupt():
+            return Ending.INTERRUPTED, ("interrupted",)
+    return Ending.FAILED, (str(error),)

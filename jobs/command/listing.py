@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from jobs.command.documents import lag_of, next_moment, state_of, unrealized
+from jobs.command.documents import Timing, state_of, unrealized
 from jobs.command.moments import Style, bar_name, shown, span, took
 from jobs.command.outline import Outline
 from jobs.command.table import Column
@@ -64,8 +64,8 @@ STEP_COLUMNS: Final = (
 )
 
 
-def bot_cells(overview: Overview, seen: Outline, now: int, style: Style, settle: int) -> list[str]:
-    following = next_moment(overview, seen.length, settle, now)
+def bot_cells(overview: Overview, seen: Outline, timing: Timing, style: Style) -> list[str]:
+    now, following = timing.now, timing.next_moment(overview.bot, seen.length)
     return [
         str(overview.bot.id),
         seen.name,
@@ -82,8 +82,8 @@ def bot_cells(overview: Overview, seen: Outline, now: int, style: Style, settle:
     ]
 
 
-def more_bot_cells(overview: Overview, seen: Outline, now: int, settle: int) -> list[str]:
-    lag = lag_of(overview, seen.length, settle, now)
+def more_bot_cells(overview: Overview, seen: Outline, timing: Timing) -> list[str]:
+    lag = timing.lag(overview, seen.length)
     return [
         seen.strategy,
         overview.bot.type,

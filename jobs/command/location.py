@@ -4,13 +4,16 @@ Precedence as in jobs/settings.py: `--db`, then `ONEBAR_DATABASE_URL`, then
 `ONEBAR_DATABASE__URL`, then `[database] url` of the file, then the default.
 """
 
+import argparse
 import os
 import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 from jobs.command.endings import CommandFailed, Ending
+from persistence.console import Console, open_console
 
 DEFAULT_FILE: Final = Path("scheduler.toml")
 DEFAULT_URL: Final = "sqlite:///onebar.db"
@@ -24,6 +27,18 @@ def database_url(db: str | None, config: Path | None) -> str:
         return named
     url = _setting(config, "database", "url", DEFAULT_URL)
     return url if isinstance(url, str) else DEFAULT_URL
+
+
+def opened(arguments: argparse.Namespace) -> Console:
+    """Open the database that the options name. Raises DatabaseUnavailable, CommandFailed (usage)."""
+    try:
+        return open_console(database_url(arguments.db, arguments.config))
+    except ValueError as exc:
+        raise CommandFailed(Ending.USAGE, str(exc)) from exc
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def without_password(url: str) -> str:

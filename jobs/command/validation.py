@@ -3,10 +3,8 @@
 Imports pydantic and Backtrader, so only the commands that validate import this module.
 """
 
-import os
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +70,6 @@ def registry_of(settings: Settings) -> Registry:
     return Registry(settings.strategies.plugins)
 
 
-def names(files: Sequence[str]) -> tuple[str, ...]:
-    """Return the files as they are named in messages."""
-    return tuple("standard input" if each == STANDARD_INPUT else os.fspath(each) for each in files)
+def shown_name(file: str) -> str:
+    """Return the file as messages name it."""
+    return "standard input" if file == STANDARD_INPUT else file

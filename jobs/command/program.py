@@ -1,0 +1,48 @@
+"""`jobs`: reads its arguments and hands them to the one function of each command.
+
+`add` and `validate` import what they check with (Backtrader, pydantic); the others must not, see
+the package's docstring.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from jobs.command import changes, looks
+from jobs.command.arguments import grammar
+from jobs.command.failures import ending_of
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; wrong usage ends with SystemExit(2)."""
+    arguments = grammar().parse_args(argv)
+    return ending_of("jobs", lambda: VERBS[arguments.verb](arguments))
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from jobs.command.additions import add
+
+    return add(arguments)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from jobs.command.additions import validate
+
+    return validate(arguments)
+
+
+VERBS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "add": _add,
+    "validate": _validate,
+    "list": looks.list_bots,
+    "show": looks.show,
+    "trades": looks.trades,
+    "history": looks.history,
+    "pause": changes.pause,
+    "resume": changes.resume,
+    "remove": changes.remove,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

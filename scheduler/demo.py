@@ -1,0 +1,187 @@
+"""`scheduler demo`: the real service with paper bots on a made-up market, and a table of what they do.
+
+A folder with a database, a scheduler.toml and a log is made; the service runs as a child process on
+them, exactly as anybody would run it; this process only looks. If this process is killed, the child
+ends with it where the system can do that (its standard input closes), and the folder can be
+continued by the command that the summary names.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from jobs.command.endings import CommandFailed, Ending
+from jobs.command.table import put, say
+from jobs.command.validation import registry_of, validated
+from jobs.settings import Settings, load_settings
+from persistence import schema
+from persistence.bots import add_bot, all_bots
+from persistence.database import open_database
+from scheduler.demo_screen import Screen, read_scene, screen
+
+BOTS: Final = Path(__file__).parents[1] / "ops" / "demo"
+STRATEGIES: Final = BOTS / "strategies"
+DATABASE: Final = "demo.db"
+LOOK_EVERY_S: Final = 0.5
+STOP_WITHIN_S: Final = 15.0
+SHORT_SETTLE_MS: Final = 150  # the made-up market has its bars at once
+SETTINGS: Final = """# Made by `scheduler demo`.
+[database]
+url = {url}
+
+[strategies]
+plugins = [{plugins}]
+
+[markets]
+settle_ms = {settle_ms}
+
+[workers]
+count = 2
+"""
+
+
+def demo(directory: Path | None, seconds: float | None) -> int:
+    """Run until Ctrl-C, or for `seconds`; print a summary and where everything is kept."""
+    folder = directory or Path(tempfile.mkdtemp(prefix="onebar-demo-"))
+    config = prepared(folder)
+    settings = load_settings(config)
+    added = add_bots_if_none(settings)
+    say(f"demo: {len(added)} paper bots on a made-up market, in {folder}; Ctrl-C ends it")
+    began = time.monotonic()
+    stop = Stop()
+    with signals_set(stop), service(folder, config) as child, screen() as shown:
+        while not stop.asked and (seconds is None or time.monotonic() - began < seconds):
+            if child.poll() is not None:
+                break
+            _look(settings, shown)
+            time.sleep(LOOK_EVERY_S)
+        died = child.poll()
+    _summary(settings, config, time.monotonic() - began)
+    if died is not None and not stop.asked:
+        say(_last_words(folder))
+        raise CommandFailed(
+            Ending.FAILED, f"the service ended by itself with {died}", f"see {folder}/service.log"
+        )
+    return Ending.DONE
+
+
+def prepared(folder: Path) -> Path:
+    """Make the database and the settings of a demo; return the settings' file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder.resolve() / DATABASE
+    config = folder.resolve() / "scheduler.toml"
+    for path in (database, config):
+        if path.exists():
+            advice = f"go on with it by: scheduler run --config {config}"
+            raise CommandFailed(Ending.REFUSED, f"{path} is there already", advice)
+    url = f"sqlite:///{database.as_posix()}"
+    schema.upgrade(url)
+    # A JSON string is a TOML string too.
+    text = SETTINGS.format(
+        url=json.dumps(url), plugins=json.dumps(STRATEGIES.as_posix()), settle_ms=SHORT_SETTLE_MS
+    )
+    config.write_text(text, encoding="utf-8")
+    return config
+
+
+def add_bots_if_none(settings: Settings) -> tuple[int, ...]:
+    """Add the demo's bots to an empty table and say how to add others; does nothing if there are any."""
+    schema.upgrade(settings.database.url)
+    folders = (*settings.strategies.plugins, STRATEGIES)
+    strategies = settings.strategies.model_copy(update={"plugins": folders})
+    checked = settings.model_copy(update={"strategies": strategies})
+    registry = registry_of(checked)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(BOTS.glob("*.json"))]
+    for text in texts:
+        validated(text, checked, registry)
+    database = open_database(settings.database.url)
+    try:
+        with database.write() as connection:
+            # Looked at inside the transaction: two services that start together add them once.
+            if all_bots(connection):
+                return ()
+            now = time.time_ns() // 1_000_000
+            added = tuple(add_bot(connection, config=text, now_ms=now) for text in texts)
+    finally:
+        database.close()
+    say(f"the table had no bots: added {len(added)} paper bots of the demo; add your own by: jobs add FILE")
+    say(f"a file to begin with: {BOTS / 'crossover_eth.json'}; take the demo's away by: jobs remove ID")
+    return added
+
+
+class Stop:
+    """Whether somebody asked for the end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.asked = True
+
+
+@contextmanager
+def signals_set(stop: Stop) -> Iterator[None]:
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def service(folder: Path, config: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run `scheduler run` as a child, and end it the way a service manager does."""
+    root = str(Path(__file__).parents[1])
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("ONEBAR_")}
+    path = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "scheduler.command", "run", "--config", str(config)]
+    with (folder / "service.log").open("ab") as log:
+        # A session of its own: Ctrl-C is ours to pass on, once.
+        child = subprocess.Popen(
+            command,
+            env={**kept, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+        try:
+            child.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _look(settings: Settings, shown: Screen) -> None:
+    shown(read_scene(settings))
+
+
+def _summary(settings: Settings, config: Path, seconds: float) -> None:
+    scene = read_scene(settings)
+    bars = sum(each.version for each in scene.bots)
+    put(f"{len(scene.bots)} bots, {bars} bars, {scene.trades} trades in {seconds:.0f} s")
+    put(f"kept in {config.parent}")
+    put(f"look at it:   jobs list --config {config}")
+    put(f"go on:        scheduler run --config {config}")
+
+
+def _last_words(folder: Path, lines: int = 10) -> str:
+    text = (folder / "service.log").read_text(encoding="utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
