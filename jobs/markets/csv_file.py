@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +42,7 @@ class _Table:
     divisor: int  # greatest that divides all times, ms; 0 without rows
 
     def bars(self, first: int, end: int) -> Iterator[Bar]:
-        columns = (islice(column, first, end) for column in (self.times, *self.prices))
+        columns = (column[first:end] for column in (self.times, *self.prices))
         return map(Bar, *columns)
 
 
@@ -51,6 +51,7 @@ class CsvMarket:
     """One file, parsed again whenever its size or time changes. Every symbol is the one of the file."""
 
     path: Path
+    page_bars: int = field(default=MOST_BARS, init=False)
     _parsed: tuple[tuple[int, int, int], _Table] | None = field(default=None, init=False, repr=False)
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:

@@ -57,6 +57,7 @@ class GeneratedMarket:
     """The markets of one seed. Bars exist from 1970 on, for every interval of whole seconds."""
 
     seed: int = 0
+    page_bars: int = field(default=MOST_BARS, init=False)
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:
         if after is None:

@@ -47,26 +47,26 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """One answer: `bars` are all there are with `after < open_time <= complete_to`.
-
-    `complete_to` is an open time (ms): the bars up to it are final, those behind it were not looked
-    at, are not closed, or are not there yet. `gaps` are pairs of open times of neighbours that are
-    more than one interval apart; a missing bar inside is missing at the source.
-    """
+    """One answer of an exchange: the bars, and the candles among them that were left out."""
 
     bars: tuple[Bar, ...]
-    complete_to: int
     rejected: tuple[Rejected, ...] = ()
 
 
 class Market(Protocol):
     """A source of bars.
 
+    A wish that spans no more than `page_bars` intervals is answered whole or not at all; the answer to
+    a longer one may end early.
+
     `closed_bars` returns the bars with `open_time > after` and `open_time + interval <= until`, ascending,
     each once, only closed ones and only those that the source knows now, at most MOST_BARS of the
     oldest. `after` None is the source's beginning; a source that has none refuses. Raises
     MarketUnavailable and MarketRefused.
     """
+
+    @property
+    def page_bars(self) -> int: ...
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]: ...
 

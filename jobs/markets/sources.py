@@ -1,10 +1,13 @@
 """Which source a bot's `data` section means, and the sources that a process has open."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from jobs.markets.breaker import CLOSED, Breaker, BreakerStore, MemoryBreakers
 from jobs.markets.csv_file import CsvMarket
+from jobs.markets.exchange import ExchangeMarket
 from jobs.markets.generated import GeneratedMarket
 from jobs.markets.port import (
     Market,
@@ -13,7 +16,9 @@ from jobs.markets.port import (
     canonical_interval,
     canonical_symbol,
 )
+from jobs.markets.recorded import RecordedMarket
 from jobs.settings import MarketSettings
+from persistence.breakers import BreakerRow, read_breaker, write_breaker
 from persistence.database import Database
 from strategies.engine.values import Bar
 
@@ -32,12 +37,33 @@ class DataSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SharedBreakers:
+    """Breakers in the database: a restart and every other worker know of a ban."""
+
+    database: Database
+
+    def load(self, exchange: str) -> Breaker:
+        with self.database.read() as connection:
+            row = read_breaker(connection, exchange)
+        return CLOSED if row is None else Breaker(row.failures, row.opened_at, row.open_for, row.reason)
+
+    def save(self, exchange: str, breaker: Breaker) -> None:
+        row = BreakerRow(breaker.failures, breaker.opened_at, breaker.open_for, breaker.reason)
+        with self.database.write() as connection:
+            write_breaker(connection, exchange, row)
+
+
+@dataclass(frozen=True, slots=True)
 class Markets:
-    """Every source of this process, opened when it is first asked for."""
+    """Every source of this process, opened when it is first asked for, recorded in `database`.
+
+    `base_urls` leads exchanges to another address, by ccxt id; for tests.
+    """
 
     settings: MarketSettings
     database: Database
-    _open: dict[str, Market] = field(default_factory=dict, init=False, repr=False)
+    base_urls: Mapping[str, str] = field(default_factory=dict)
+    _open: dict[str, RecordedMarket] = field(default_factory=dict, init=False, repr=False)
 
     def series(self, symbol: str, data: DataSource) -> Series:
         """Name the bars that a bot wants. Asks nobody; raises MarketRefused for a source that cannot be."""
@@ -48,18 +74,26 @@ class Markets:
         return Series(source_name(data), canonical_symbol(symbol), interval)
 
     def closed_bars(self, series: Series, after: int | None, until: int) -> tuple[Bar, ...]:
-        """Return the closed bars of `series` with open_time > after that closed up to `until` (ms)."""
+        """Return the closed bars of `series` with open_time > after that closed up to `until` (ms).
+
+        What the source has and the database does not is recorded first. Raises MarketUnavailable,
+        MarketRefused and DatabaseUnavailable. No transaction may be open.
+        """
         return self._market(series.source).closed_bars(series.symbol, series.interval, after, until)
 
-    def _market(self, source: str) -> Market:
+    def _market(self, source: str) -> RecordedMarket:
         market = self._open.get(source)
         if market is None:
-            market = self._open.setdefault(source, market_for(source, self.settings))
+            breakers = SharedBreakers(self.database)
+            plain = market_for(source, self.settings, self.base_urls.get(source), breakers)
+            market = self._open.setdefault(source, RecordedMarket(self.database, source, plain))
         return market
 
 
-def open_markets(settings: MarketSettings, database: Database) -> Markets:
-    return Markets(settings, database)
+def open_markets(
+    settings: MarketSettings, database: Database, base_urls: Mapping[str, str] | None = None
+) -> Markets:
+    return Markets(settings, database, base_urls or {})
 
 
 def source_name(data: DataSource) -> str:
@@ -73,14 +107,21 @@ def source_name(data: DataSource) -> str:
     return data.data_source
 
 
-def market_for(source: str, settings: MarketSettings) -> Market:
-    """Return a new market for a name that `source_name` made. Raises MarketRefused."""
+def market_for(
+    source: str,
+    settings: MarketSettings,
+    base_url: str | None = None,
+    breakers: BreakerStore | None = None,
+) -> Market:
+    """Return a new market for a name that `source_name` made, not recorded. Raises MarketRefused."""
     kind, _, rest = source.partition(":")
     if kind == "generated":
         return GeneratedMarket(int(rest or 0))
     if kind == "csv":
         return CsvMarket(csv_path(settings.csv_folder, rest))
-    raise MarketRefused(f"data.data_source: found {source!r}, allowed: csv, generated")
+    return ExchangeMarket(
+        source, timeout_ms=settings.timeout_ms, base_url=base_url, breakers=breakers or MemoryBreakers()
+    )
 
 
 def csv_path(folder: Path, file: str) -> Path:
