@@ -3,6 +3,7 @@
 Entries. An order, or the part of it, that would open or enlarge a position is an entry; what reduces one is
 an exit and is never refused. An entry beyond a limit is Rejected at once; its info says `refused_by` and
 `reason`. An order that reverses a position and may not open the other one is cut to the part that closes.
+An order is asked again when it fills, if the position has changed so that it would open more than before.
 A day is the UTC date of a bar's stamp; an entry counts on the day of its first fill. The fill that reaches
 max_daily_loss also cancels the entries that wait.
 
@@ -49,15 +50,10 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
     def submit(self, order: Any, check: bool = True) -> Any:
         order.entered = False
         order.opens = 0.0 if is_protective(order) else self._opening(order)
-        if order.opens and (refusal := self._refusal(order)):
-            order.addinfo(refused_by=RISK, reason=refusal)
-            closes = abs(order.size) - order.opens
-            if closes <= DUST * abs(order.size):
-                order.reject()
-                self.notify(order)
-                return order
-            _cut(order, closes)
-        return super().submit(order, check)
+        if not order.opens or self._allow(order, order.opens):
+            return super().submit(order, check)
+        self.notify(order)
+        return order
 
     def cancel(self, order: Any, bracket: bool = False) -> Any:
         return False if is_protective(order) else super().cancel(order, bracket)
@@ -85,6 +81,14 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
         if self._lost_too_much():
             self._cancel_entries(self._loss_reason())
 
+    def _execute(self, order: Any, ago: Any = None, price: Any = None, *rest: Any, **named: Any) -> Any:
+        if ago is not None and price is not None and not self._may_fill(order):
+            self.notify(order)
+            self._ococheck(order)
+            self._bracketize(order, cancel=True)
+            return None
+        return super()._execute(order, ago, price, *rest, **named)
+
     # What waits. None marks the end of the queue while the broker goes through it.
 
     def _live(self, data: Any = None) -> list[Any]:
@@ -110,6 +114,27 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
 
     # Entries
 
+    def _may_fill(self, order: Any) -> bool:
+        """Ask again if the position has changed and the order would now open more than was allowed."""
+        remaining, position = order.executed.remsize, self.getposition(order.data).size
+        opens = abs(remaining) - (0.0 if remaining * position >= 0 else abs(position))
+        return opens <= order.opens + DUST * abs(remaining) or self._allow(order, opens)
+
+    def _allow(self, order: Any, opens: float) -> bool:
+        """Tell whether an order may go on, cut to what it closes if its opening part is refused."""
+        refusal = self._refusal(order, opens)
+        if refusal is None:
+            order.opens = opens
+            return True
+        order.addinfo(refused_by=RISK, reason=refusal)
+        order.opens = 0.0
+        closes = abs(order.executed.remsize) - opens
+        if closes <= DUST * abs(order.executed.remsize):
+            order.reject()
+            return False
+        _cut(order, closes)
+        return True
+
     def _opening(self, order: Any) -> float:
         """Return the part of an order's size that would open or enlarge a position."""
         size = abs(order.size)
@@ -122,7 +147,7 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
         opens = max(0.0, size - standing)
         return opens if opens > DUST * size else 0.0
 
-    def _refusal(self, order: Any) -> str | None:
+    def _refusal(self, order: Any, opens: float) -> str | None:
         if order.parent is not None and refused(order.parent):
             return "its entry was refused"
         self._turn_day(order.data)
@@ -136,7 +161,10 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
             return (
                 f"max_positions {p.max_positions}: {self._entries_beside(order)} open, {len(waiting)} waiting"
             )
-        if p.max_position_size is not None and (value := self._value_with(order)) > p.max_position_size:
+        if (
+            p.max_position_size is not None
+            and (value := self._value_with(order, opens)) > p.max_position_size
+        ):
             return f"max_position_size {p.max_position_size:g}: would be {value:g}"
         return None
 
@@ -159,7 +187,7 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
         gone = self.open_entries.get(order.data, 0) if reverses else 0
         return sum(self.open_entries.values()) - gone
 
-    def _value_with(self, order: Any) -> float:
+    def _value_with(self, order: Any, opens: float) -> float:
         """Return the value of the feed's position with all entries of this side filled, in quote currency."""
         projected = self._projected(order.data)
         standing = abs(projected) if projected * order.size > 0 else 0.0
@@ -168,7 +196,7 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
             for each in self._live(order.data)
             if each.exectype != bt.Order.Market and each.isbuy() == order.isbuy()
         )
-        value: float = (standing + resting + order.opens) * order.created.price
+        value: float = (standing + resting + opens) * order.created.price
         return value
 
     def _turn_day(self, data: Any) -> None:
@@ -236,7 +264,7 @@ def _sized_for_the_same(waiting: Any, filled: Any) -> bool:
 
 
 def _cut(order: Any, size: float) -> None:
-    order.size = size if order.isbuy() else -size
-    order.created.size = order.size
-    order.executed.remsize = order.size
-    order.opens = 0.0
+    """Leave `size` to be filled, and the children of a bracket without the entry that they were for."""
+    order.executed.remsize = size if order.isbuy() else -size
+    order.size = order.created.size = order.executed.size + order.executed.remsize
+    order.transmit = True
