@@ -44,7 +44,7 @@ def read_audit(transaction: Transaction, bot_id: int | None = None, limit: int =
     at = ms_of("at", transaction.dialect.name)
     rows = run(
         transaction,
-        f"SELECT {at}, actor, action, bot_id, reason, old, new FROM audit_log{mine}"  # noqa: S608 -- constants
+        f"SELECT {at}, actor, action, bot_id, reason, old, new FROM audit_log{mine}"
         " ORDER BY id DESC LIMIT :limit",
         {"limit": limit} | ({} if bot_id is None else {"bot_id": bot_id}),
     )

@@ -34,22 +34,21 @@ def lock_series(transaction: Transaction, source: str, symbol: str, interval: st
         run(transaction, "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", {"key": key})
 
 
-def record_bars(  # noqa: PLR0913 -- a series has three names
+def record_bars(
     transaction: Transaction, source: str, symbol: str, interval: str, bars: Iterable[Bar], now_ms: int
 ) -> None:
     """Insert what is not there yet: a bar that the source revised later changes nothing."""
     rows = {
         bar.open_time: (
             source, symbol, interval,
-            bar.open_time, float(bar.open), float(bar.high), float(bar.low), float(bar.close), float(bar.volume),
-            now_ms,
+            bar.open_time, *map(float, (bar.open, bar.high, bar.low, bar.close, bar.volume)), now_ms,
         )
         for bar in reversed(list(bars))
     }  # fmt: skip
     write_rows(transaction, BARS, list(rows.values()))
 
 
-def read_bars(  # noqa: PLR0913 -- a series has three names
+def read_bars(
     transaction: Transaction,
     source: str,
     symbol: str,

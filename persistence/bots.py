@@ -27,7 +27,7 @@ COLUMN_COUNT: Final = 21
 
 @cache
 def bot_columns(dialect: str) -> str:
-    """SQL for the columns of table alias `b` in the order of `Bot`, each as a plain value.
+    """Return SQL for the columns of table alias `b` in the order of `Bot`, each as a plain value.
 
     Read through functions that cannot fail, so that a row with a broken value hides no other row.
     """
@@ -95,12 +95,12 @@ def add_bot(  # noqa: PLR0913 -- the columns that a new row may bring along
 
 def all_bots(transaction: Transaction, user_id: int | None = None) -> tuple[Bot, ...]:
     mine = "" if user_id is None else " WHERE b.user_id = :user_id"
-    sql = f"SELECT {bot_columns(transaction.dialect.name)} FROM trading_bots b{mine} ORDER BY b.id"  # noqa: S608 -- constants
+    sql = f"SELECT {bot_columns(transaction.dialect.name)} FROM trading_bots b{mine} ORDER BY b.id"
     return tuple(bot_of(row) for row in run(transaction, sql, _only(user_id)))
 
 
 def get_bot(transaction: Transaction, bot_id: int) -> Bot | None:
-    sql = f"SELECT {bot_columns(transaction.dialect.name)} FROM trading_bots b WHERE b.id = :id"  # noqa: S608 -- constants
+    sql = f"SELECT {bot_columns(transaction.dialect.name)} FROM trading_bots b WHERE b.id = :id"
     row = run(transaction, sql, {"id": bot_id}).first()
     return None if row is None else bot_of(row)
 
@@ -133,7 +133,7 @@ def set_paused(
     differs = "NOT paused" if paused else "(paused OR status = 'error')"
     changed = run(
         transaction,
-        f"UPDATE trading_bots SET paused = :paused, status = {status}, edited_by = :actor,"  # noqa: S608 -- constants
+        f"UPDATE trading_bots SET paused = :paused, status = {status}, edited_by = :actor,"
         f" edit_reason = :reason WHERE id = :id AND {differs}",
         {"paused": paused, "actor": actor, "reason": reason, "id": bot_id},
     ).rowcount
@@ -153,7 +153,7 @@ def set_enabled(
     stop = "" if enabled else " status = 'stopped', stopped_at = :now,"
     changed = run(
         transaction,
-        f"UPDATE trading_bots SET enabled = :enabled,{stop} edited_by = :actor, edit_reason = :reason"  # noqa: S608 -- constants
+        f"UPDATE trading_bots SET enabled = :enabled,{stop} edited_by = :actor, edit_reason = :reason"
         " WHERE id = :id AND enabled <> :enabled",
         {
             "enabled": enabled,
@@ -180,7 +180,7 @@ def remove_bot(
     actor: str = "service",
     reason: str | None = None,
 ) -> None:
-    """Delete a bot with its state and steps. Orders, trades, positions and audit rows stay: they are the ledger.
+    """Delete a bot with its state and steps. Orders, trades, positions and audit rows stay: the ledger.
 
     Raises NoSuchBot, or PositionOpen unless forced.
     """
@@ -217,7 +217,7 @@ def start_bot(transaction: Transaction, bot_id: int, now_ms: int, *, actor: str 
     return True
 
 
-def change_status(  # noqa: PLR0913 -- who did what to whom when and why
+def change_status(
     transaction: Transaction,
     bot_id: int,
     status: str,
@@ -241,7 +241,7 @@ def change_status(  # noqa: PLR0913 -- who did what to whom when and why
     parameters = {"status": status, "actor": actor, "reason": reason, "id": bot_id}
     run(
         transaction,
-        f"UPDATE trading_bots SET status = :status{ended}, edited_by = :actor, edit_reason = :reason"  # noqa: S608 -- constants
+        f"UPDATE trading_bots SET status = :status{ended}, edited_by = :actor, edit_reason = :reason"
         " WHERE id = :id",
         parameters | ({"now": moment(transaction, now_ms)} if ended else {}),
     )
@@ -277,9 +277,9 @@ def record_failure(  # noqa: PLR0913 -- everything that a row says about a failu
         return 0
     run(
         transaction,
-        "INSERT INTO bot_errors (bot_id, kind, count, last_at, last_message) VALUES (:id, :kind, 1, :now, :text)"
-        " ON CONFLICT (bot_id, kind) DO UPDATE SET count = bot_errors.count + 1,"
-        " last_at = excluded.last_at, last_message = excluded.last_message",
+        "INSERT INTO bot_errors (bot_id, kind, count, last_at, last_message)"
+        " VALUES (:id, :kind, 1, :now, :text) ON CONFLICT (bot_id, kind) DO UPDATE"
+        " SET count = bot_errors.count + 1, last_at = excluded.last_at, last_message = excluded.last_message",
         {"id": bot_id, "kind": str(kind), "now": moment(transaction, now_ms), "text": text},
     )
     if status is not None:
@@ -300,6 +300,6 @@ def beat(transaction: Transaction, bot_ids: Collection[int], *, now_ms: int) -> 
     if bot_ids:
         run(
             transaction,
-            f"UPDATE trading_bots SET last_heartbeat = :now WHERE id {in_ids(transaction)}",  # noqa: S608 -- constants
+            f"UPDATE trading_bots SET last_heartbeat = :now WHERE id {in_ids(transaction)}",
             {"now": moment(transaction, now_ms), "ids": ids_of(transaction, bot_ids)},
         )

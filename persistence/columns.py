@@ -53,7 +53,7 @@ class Moment(TypeDecorator[int]):
 
 
 class JsonText(TypeDecorator[str]):
-    """JSON that is read as the text it is: a row that a plain edit broke must not break reading the others."""
+    """JSON that is read as the text it is, so that a row broken by a plain edit breaks no other."""
 
     impl = sa.Text
     cache_ok = True

@@ -48,7 +48,7 @@ def bounded_connection_class(answer_timeout_s: float) -> "type[psycopg.Connectio
     A frozen server (SIGSTOP, a hung disk, a half-open route) acknowledges packets and answers nothing:
     neither keepalives nor `statement_timeout` end that wait. The connection is of no use afterwards.
     """
-    import psycopg  # noqa: PLC0415 -- 0.27 s that SQLite does not need
+    import psycopg  # 0.27 s that SQLite does not need
 
     class BoundedConnection(psycopg.Connection[Any]):
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:

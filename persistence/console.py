@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
-from persistence import audit, bots, ledger
+from persistence import audit, bots, history
 from persistence.audit import AuditRow
 from persistence.connect import (
     ANSWER_TIMEOUT_S,
@@ -22,7 +22,7 @@ from persistence.connect import (
     postgres_arguments,
 )
 from persistence.errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
-from persistence.ledger import open_positions
+from persistence.history import open_positions
 from persistence.money import read_money
 from persistence.rows import OrderRow, Overview, PositionRow, StepRow, TradeRow
 from persistence.setwise import ids_of, in_ids
@@ -119,7 +119,7 @@ class Console:
     def close(self) -> None:
         self._connection.close()
 
-    def __enter__(self) -> "Console":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -156,15 +156,15 @@ class Console:
     def trades(self, bot_id: int, limit: int | None = None) -> tuple[TradeRow, ...]:
         """Newest first, as all of the following."""
         with self.read() as transaction:
-            return ledger.read_trades(transaction, bot_id, limit)
+            return history.read_trades(transaction, bot_id, limit)
 
     def history(self, bot_id: int, limit: int | None = None) -> tuple[StepRow, ...]:
         with self.read() as transaction:
-            return ledger.read_steps(transaction, bot_id, limit)
+            return history.read_steps(transaction, bot_id, limit)
 
     def orders(self, bot_id: int, limit: int | None = None) -> tuple[OrderRow, ...]:
         with self.read() as transaction:
-            return ledger.read_orders(transaction, bot_id, limit)
+            return history.read_orders(transaction, bot_id, limit)
 
     def positions(self, bot_id: int) -> tuple[PositionRow, ...]:
         with self.read() as transaction:
@@ -205,7 +205,7 @@ class Console:
     def remove(
         self, bot_id: int, *, force: bool = False, actor: str = "jobs", reason: str | None = None
     ) -> None:
-        """Raises NoSuchBot, or PositionOpen unless forced."""
+        """Delete a bot. Raises NoSuchBot, or PositionOpen unless forced."""
         with self.write() as transaction:
             bots.remove_bot(transaction, bot_id, force=force, actor=actor, reason=reason)
 
@@ -233,7 +233,7 @@ def overviews(
         parameters["ids"] = ids_of(transaction, bot_ids)
     rows = run(
         transaction,
-        f"SELECT {bots.bot_columns(dialect)}, s.version, s.last_bar, CAST(t.equity AS TEXT),"  # noqa: S608 -- constants
+        f"SELECT {bots.bot_columns(dialect)}, s.version, s.last_bar, CAST(t.equity AS TEXT),"
         f" {ms_of('t.decided_at', dialect)}, t.took_ms FROM trading_bots b"
         " LEFT JOIN bot_states s ON s.bot_id = b.id"
         " LEFT JOIN bot_steps t ON t.bot_id = b.id AND t.bar = s.last_bar"

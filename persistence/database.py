@@ -12,12 +12,13 @@ the answer is lost, `CommitUnknown` says so. Both databases refuse a transaction
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from persistence.connect import (
     ANSWER_TIMEOUT_S,
@@ -28,9 +29,6 @@ from persistence.connect import (
 )
 from persistence.errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
 from persistence.transaction import Dialect
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 POOL_SIZE: Final = 5
 WRITES: Final = "onebar_writes"  # execution option of a connection: its transaction will write
@@ -47,8 +45,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Yield a connection in one transaction that sees one moment of the database (SQLite), or commits
-        each statement's view (PostgreSQL, read committed); it is rolled back at the end.
+        """Yield a connection in one transaction that is rolled back at the end.
+
+        On SQLite all of it sees one moment of the database, on PostgreSQL each statement does.
 
         Raises DatabaseUnavailable.
         """
@@ -141,9 +140,9 @@ def _postgres_engine(url: URL, answer_timeout_s: float) -> sa.Engine:
     bounded = bounded_connection_class(answer_timeout_s)
 
     @event.listens_for(engine, "do_connect")
-    def _connect(dialect: object, record: object, args: Any, arguments: Any) -> "DBAPIConnection":
+    def _connect(dialect: object, record: object, args: Any, arguments: Any) -> Any:
         del dialect, record
-        connection: DBAPIConnection = bounded.connect(*args, **arguments)
+        connection: Any = bounded.connect(*args, **arguments)
         return connection
 
     return engine

@@ -18,7 +18,7 @@ from persistence.transaction import Transaction, is_sqlite, moment, run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """One bot from `from_version` to `version`; `value` is its equity, `gains` its closed trades' net P&L."""
+    """One bot from `from_version` to `version`; `value` is its equity, `gains` the P&L of closed trades."""
 
     bot_id: int
     revision: int | None
@@ -52,7 +52,7 @@ NAMES: Final = ", ".join(name for name, _ in STATE)
 
 
 def move(transaction: Transaction, moves: Sequence[Move], *, now_ms: int) -> dict[int, bool]:
-    """Move every bot that is where its Move begins; return their ids -> whether the configuration is a new one."""
+    """Move every bot that is where its Move begins; return id -> whether its configuration is a new one."""
     if is_sqlite(transaction):
         return _move_sqlite(transaction, moves, now_ms)
     return _move_postgresql(transaction, moves, now_ms)
@@ -92,7 +92,7 @@ UPDATE trading_bots b SET last_heartbeat = %(now)s, current_balance = n.balance:
   total_pnl = b.total_pnl + n.gain::numeric, error_count = 0, last_error = NULL, retry_at = NULL
 FROM n LEFT JOIN before ON before.bot_id = n.bot_id
 WHERE b.id = n.bot_id AND b.id IN (SELECT bot_id FROM moved UNION ALL SELECT bot_id FROM born)
-RETURNING b.id, before.configuration IS DISTINCT FROM n.configuration"""  # noqa: S608 -- constants
+RETURNING b.id, before.configuration IS DISTINCT FROM n.configuration"""
 
 
 def _move_postgresql(transaction: Transaction, moves: Sequence[Move], now_ms: int) -> dict[int, bool]:
@@ -111,8 +111,9 @@ def _move_sqlite(transaction: Transaction, moves: Sequence[Move], now_ms: int) -
         int(row[0]): row
         for row in run(
             transaction,
-            "SELECT b.id, b.revision, coalesce(s.version, 0), s.configuration, b.total_pnl"  # noqa: S608 -- constants
-            f" FROM trading_bots b LEFT JOIN bot_states s ON s.bot_id = b.id WHERE b.id {in_ids(transaction)}",
+            "SELECT b.id, b.revision, coalesce(s.version, 0), s.configuration, b.total_pnl"
+            " FROM trading_bots b LEFT JOIN bot_states s ON s.bot_id = b.id"
+            f" WHERE b.id {in_ids(transaction)}",
             {"ids": ids_of(transaction, [each.bot_id for each in moves])},
         )
     }
@@ -120,7 +121,7 @@ def _move_sqlite(transaction: Transaction, moves: Sequence[Move], now_ms: int) -
     if not going:
         return {}
     transaction.exec_driver_sql(
-        f"INSERT INTO bot_states (bot_id, {NAMES}) VALUES (?{', ?' * len(STATE)})"  # noqa: S608 -- constants
+        f"INSERT INTO bot_states (bot_id, {NAMES}) VALUES (?{', ?' * len(STATE)})"
         " ON CONFLICT (bot_id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name, _ in STATE),
         [(each.bot_id, *(getattr(each, name) for name, _ in STATE)) for each in going],
     )

@@ -44,7 +44,7 @@ def acquire(
     over = "" if take else f" WHERE leases.until <= {now} OR leases.holder = excluded.holder"
     row = run(
         transaction,
-        f"INSERT INTO leases (name, holder, epoch, until) VALUES (:name, :holder, 1, {now} + :ttl)"  # noqa: S608 -- constants
+        f"INSERT INTO leases (name, holder, epoch, until) VALUES (:name, :holder, 1, {now} + :ttl)"
         " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1,"
         f" until = {now} + :ttl{over} RETURNING name, holder, epoch, until",
         {"name": name, "holder": holder, "ttl": ttl_ms},
@@ -57,7 +57,7 @@ def renew(transaction: Transaction, lease: Lease, ttl_ms: int) -> Lease:
     now = now_ms_sql(transaction.dialect.name)
     row = run(
         transaction,
-        f"UPDATE leases SET until = {now} + :ttl WHERE name = :name AND holder = :holder AND epoch = :epoch"  # noqa: S608 -- constants
+        f"UPDATE leases SET until = {now} + :ttl WHERE name = :name AND holder = :holder AND epoch = :epoch"
         " RETURNING name, holder, epoch, until",
         {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl": ttl_ms},
     ).first()

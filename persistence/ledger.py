@@ -1,17 +1,15 @@
 """The owner of what steps leave behind: bot_steps, orders, trading_trades, trading_positions.
 
-Written set-wise by `persistence.steps`, after its guard; read by whoever shows it.
+Written set-wise by `persistence.steps`, after its guard. Read by `persistence.history`.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from persistence.money import read_money, text_of, text_or_none
-from persistence.rows import OrderRow, PositionRow, StepRow, TradeRow
-from persistence.setwise import Target, ids_of, in_ids, write_rows
-from persistence.transaction import Transaction, is_sqlite, ms_of, run
+from persistence.money import text_of, text_or_none
+from persistence.setwise import Target, write_rows
+from persistence.transaction import Transaction, is_sqlite
 
 if TYPE_CHECKING:
     from persistence.steps import Advance
@@ -28,10 +26,10 @@ STEPS: Final = Target(
 ORDERS: Final = Target(
     "orders",
     (
-        ("bot_id", "int"), ("number", "int"), ("client_order_id", "text"), ("symbol", "text"), ("feed", "text"),
-        ("side", "text"), ("exectype", "text"), ("size", "money"), ("price", "money"), ("pricelimit", "money"),
-        ("status", "text"), ("bar", "int"), ("updated_bar", "int"), ("executed_size", "money"),
-        ("executed_price", "money"), ("executed_bar", "int"), ("commission", "money"), ("pnl", "money"),
+        ("bot_id", "int"), ("number", "int"), ("client_order_id", "text"), ("symbol", "text"),
+        ("feed", "text"), ("side", "text"), ("exectype", "text"), ("size", "money"), ("price", "money"),
+        ("pricelimit", "money"), ("status", "text"), ("bar", "int"), ("updated_bar", "int"),
+        ("executed_size", "money"), ("executed_price", "money"), ("executed_bar", "int"), ("commission", "money"), ("pnl", "money"),
         ("tradeid", "int"), ("parent", "int"), ("info", "text"),
     ),
     ("bot_id", "number"),
@@ -176,79 +174,3 @@ def _follow_positions(transaction: Transaction, held: Sequence[tuple[Any, ...]])
         ),
         list(held),
     )
-
-
-def read_trades(transaction: Transaction, bot_id: int, limit: int | None = None) -> tuple[TradeRow, ...]:
-    """Return closed trades, newest first."""
-    return tuple(
-        TradeRow(*_decimals(row, (5, 7, 9, 12, 13, 14)))
-        for row in _of_bot(
-            transaction,
-            "SELECT bot_id, number, symbol, feed, side, quantity, entry_bar, entry_price, exit_bar, exit_price,"
-            " entry_order, exit_order, commission, gross_pnl, net_pnl, entry_logic, exit_logic, exit_reason, bars"
-            " FROM trading_trades WHERE bot_id = :id ORDER BY number DESC LIMIT :limit",
-            bot_id,
-            limit,
-        )
-    )
-
-
-def read_steps(transaction: Transaction, bot_id: int, limit: int | None = None) -> tuple[StepRow, ...]:
-    """Return steps, newest first."""
-    at = ms_of("decided_at", transaction.dialect.name)
-    return tuple(
-        StepRow(*_decimals(row, (3, 4)))
-        for row in _of_bot(
-            transaction,
-            "SELECT bot_id, bar, version, cash, equity, positions, orders, trades,"  # noqa: S608 -- constants
-            f" {at}, took_ms FROM bot_steps WHERE bot_id = :id ORDER BY bar DESC LIMIT :limit",
-            bot_id,
-            limit,
-        )
-    )
-
-
-def read_orders(transaction: Transaction, bot_id: int, limit: int | None = None) -> tuple[OrderRow, ...]:
-    """Return orders, newest first."""
-    return tuple(
-        OrderRow(*_decimals(row, (7, 8, 9, 13, 14, 16, 17)))
-        for row in _of_bot(
-            transaction,
-            "SELECT bot_id, number, client_order_id, symbol, feed, side, exectype, size, price, pricelimit, status,"
-            " bar, updated_bar, executed_size, executed_price, executed_bar, commission, pnl, tradeid, parent, info"
-            " FROM orders WHERE bot_id = :id ORDER BY number DESC LIMIT :limit",
-            bot_id,
-            limit,
-        )
-    )
-
-
-def open_positions(
-    transaction: Transaction, bot_ids: Collection[int] | None = None
-) -> dict[int, tuple[PositionRow, ...]]:
-    """Return bot id -> its open positions, of bots that exist and hold any."""
-    some = "" if bot_ids is None else f" AND p.bot_id {in_ids(transaction)}"
-    rows = run(
-        transaction,
-        "SELECT p.bot_id, p.number, p.symbol, p.feed, p.side, p.quantity, p.price, p.opened_bar, p.closed_bar"  # noqa: S608 -- constants
-        " FROM trading_positions p JOIN trading_bots b ON b.id = p.bot_id"
-        f" WHERE p.closed_bar IS NULL{some} ORDER BY p.bot_id, p.number",
-        {} if bot_ids is None else {"ids": ids_of(transaction, bot_ids)},
-    )
-    positions: dict[int, tuple[PositionRow, ...]] = {}
-    for row in rows:
-        position = PositionRow(*_decimals(row, (5, 6)))
-        positions[position.bot_id] = (*positions.get(position.bot_id, ()), position)
-    return positions
-
-
-def _of_bot(transaction: Transaction, sql: str, bot_id: int, limit: int | None) -> Iterable[Any]:
-    return run(transaction, sql, {"id": bot_id, "limit": 2**62 if limit is None else limit})
-
-
-def _decimals(row: Iterable[Any], places: Collection[int]) -> list[Any]:
-    values = list(row)
-    for place in places:
-        found = values[place]
-        values[place] = found if isinstance(found, Decimal) else read_money(found)
-    return values

@@ -8,7 +8,7 @@ EXACT: Final = Context(prec=1_200, Emax=999_999, Emin=-999_999)
 
 
 def text_of(value: float) -> str:
-    """Return the shortest decimal that reads back as `value`, without an exponent; NaN and Infinity as such."""
+    """Return the shortest decimal that reads back as `value`, without an exponent."""
     text = repr(value)
     return text if text[-1].isdigit() and "e" not in text else format(Decimal(text), "f")
 

@@ -66,7 +66,8 @@ def due(transaction: Transaction, *, now_ms: int, limit: int = 100) -> tuple[Not
 def mark_sent(transaction: Transaction, key: str, *, now_ms: int) -> None:
     run(
         transaction,
-        "UPDATE notifications SET sent_at = :now, attempts = attempts + 1, last_error = NULL WHERE key = :key",
+        "UPDATE notifications SET sent_at = :now, attempts = attempts + 1, last_error = NULL"
+        " WHERE key = :key",
         {"now": moment(transaction, now_ms), "key": key},
     )
 

@@ -1,13 +1,15 @@
 """When services ran and how they ended: a run without an end was not ended cleanly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from persistence.transaction import Transaction, moment, ms_of, run
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`run` is its name (host, pid, start); `role` is starting, leader, standby or stopping; `details` JSON."""
+    """`run` names it (host, pid, start); `role` is starting, leader, standby or stopping."""
 
     run: str
     host: str
@@ -62,8 +64,13 @@ def latest_runs(transaction: Transaction, limit: int = 10) -> tuple[Run, ...]:
     )
     rows = run(
         transaction,
-        f"SELECT run, host, pid, user_id, role, {started}, {seen}, {ended}, clean, details FROM service_runs"  # noqa: S608 -- constants
+        f"SELECT run, host, pid, user_id, role, {started}, {seen}, {ended}, clean, details FROM service_runs"
         " ORDER BY started_at DESC, run DESC LIMIT :limit",
         {"limit": limit},
     )
-    return tuple(Run(*row[:8], None if row[8] is None else bool(row[8]), row[9]) for row in rows)
+    return tuple(_run_of(row) for row in rows)
+
+
+def _run_of(row: Sequence[Any]) -> Run:
+    *start, clean, details = row
+    return Run(*start, None if clean is None else bool(clean), details)

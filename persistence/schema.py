@@ -62,8 +62,8 @@ def is_current(database: Database) -> bool:
 
 
 def _migrate(connection: sa.Connection) -> None:
-    from alembic import command  # noqa: PLC0415 -- 1.2 s
-    from alembic.config import Config  # noqa: PLC0415 -- 1.2 s
+    from alembic import command  # 1.2 s
+    from alembic.config import Config  # 1.2 s
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

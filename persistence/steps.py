@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from persistence import guards
 from persistence.bots import bot_columns, bot_of
@@ -88,7 +88,7 @@ class Advance:
 def load(
     transaction: Transaction, bot_ids: Collection[int], known: Mapping[int, int] | None = None
 ) -> tuple[Loaded, ...]:
-    """Return the bots that exist, by id. States of a version in `known` (bot id -> version) stay where they are."""
+    """Return the bots that exist, by id; without the states of versions in `known` (bot id -> version)."""
     ids = list(dict.fromkeys(bot_ids))
     versions = [(known or {}).get(bot_id, -1) for bot_id in ids]
     sqlite = is_sqlite(transaction)
@@ -116,13 +116,14 @@ def load(
 @cache
 def _load_sql(dialect: str) -> str:
     pairs = (
-        "(SELECT i.value AS id, v.value AS version FROM json_each(:ids) i JOIN json_each(:known) v ON v.key = i.key)"
+        "(SELECT i.value AS id, v.value AS version FROM json_each(:ids) i"
+        " JOIN json_each(:known) v ON v.key = i.key)"
         if dialect == "sqlite"
         else "unnest(CAST(:ids AS BIGINT[]), CAST(:known AS BIGINT[]))"
     )
     name = "k" if dialect == "sqlite" else "k(id, version)"
     return (
-        f"SELECT {bot_columns(dialect)}, s.version, s.last_bar,"  # noqa: S608 -- constants
+        f"SELECT {bot_columns(dialect)}, s.version, s.last_bar,"
         " CASE WHEN s.version = k.version THEN NULL ELSE s.state END, s.first_bar, s.trade_from,"
         " CASE WHEN c.config = CAST(b.config AS TEXT) THEN NULL ELSE c.config END, s.fingerprint"
         f" FROM {pairs} AS {name} JOIN trading_bots b ON b.id = k.id"
@@ -190,13 +191,14 @@ def _keep_configurations(transaction: Transaction, advances: Sequence[Advance]) 
     for config in sorted({advance.config for advance in advances}):
         run(
             transaction,
-            "INSERT INTO configurations (digest, config) VALUES (:digest, :config) ON CONFLICT (digest) DO NOTHING",
+            "INSERT INTO configurations (digest, config) VALUES (:digest, :config)"
+            " ON CONFLICT (digest) DO NOTHING",
             {"digest": digest_of(config), "config": config},
         )
 
 
 def trading_flags(transaction: Transaction, bot_id: int, first_bar: int) -> tuple[tuple[int, bool], ...]:
-    """Return the bars that the bot has stepped since `first_bar`, ascending, and whether orders were allowed."""
+    """Return the bars stepped since `first_bar`, ascending, and whether orders were allowed on them."""
     rows = run(
         transaction,
         "SELECT bar, trading FROM bot_steps WHERE bot_id = :id AND bar >= :first ORDER BY bar",
@@ -209,7 +211,7 @@ def count_trades(transaction: Transaction, bot_ids: Collection[int]) -> dict[int
     """Return bot id -> closed trades, for bots that have any."""
     rows = run(
         transaction,
-        f"SELECT bot_id, count(*) FROM trading_trades WHERE bot_id {in_ids(transaction)} GROUP BY bot_id",  # noqa: S608 -- constants
+        f"SELECT bot_id, count(*) FROM trading_trades WHERE bot_id {in_ids(transaction)} GROUP BY bot_id",
         {"ids": ids_of(transaction, bot_ids)},
     )
     return {int(row[0]): int(row[1]) for row in rows}

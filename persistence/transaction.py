@@ -68,7 +68,7 @@ def iso(ms: int) -> str:
 
 @cache
 def ms_of(column: str, dialect: str) -> str:
-    """SQL that reads a moment as ms since the epoch; text that is no time reads as NULL on SQLite."""
+    """Return SQL that reads a moment as ms since the epoch; on SQLite, text that is no time reads as NULL."""
     if dialect == "sqlite":
         return f"CAST(round((julianday({column}) - 2440587.5) * 86400000.0) AS INTEGER)"
     return f"CAST(extract(epoch FROM {column}) * 1000 AS BIGINT)"
@@ -76,7 +76,7 @@ def ms_of(column: str, dialect: str) -> str:
 
 @cache
 def now_ms_sql(dialect: str) -> str:
-    """SQL for ms since the epoch by the database's clock, also in the middle of a transaction."""
+    """Return SQL for ms since the epoch by the database's clock, also in the middle of a transaction."""
     return ms_of("'now'" if dialect == "sqlite" else "clock_timestamp()", dialect)
 
 

@@ -149,7 +149,8 @@ def _ledger() -> None:
         _listed("orders", "side", "buy", "sell"),
         _listed(
             "orders", "status",
-            "Created", "Submitted", "Accepted", "Partial", "Completed", "Canceled", "Expired", "Margin", "Rejected",
+            "Created", "Submitted", "Accepted", "Partial", "Completed",
+            "Canceled", "Expired", "Margin", "Rejected",
         ),
     )  # fmt: skip
     op.create_table(
@@ -486,7 +487,7 @@ BEGIN RAISE EXCEPTION 'audit_log is append only'; END $$""",
 CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
 FOR EACH STATEMENT EXECUTE FUNCTION audit_log_append_only()""",
     # States are compressed already, and a row of 1,900 B leaves room for its next version on the page.
-    "ALTER TABLE bot_states ALTER COLUMN state SET STORAGE EXTERNAL, ALTER COLUMN fingerprint SET STORAGE PLAIN",
+    "ALTER TABLE bot_states ALTER COLUMN state SET STORAGE EXTERNAL",
     "ALTER TABLE bot_states SET (fillfactor = 50)",
     "ALTER TABLE trading_bots SET (fillfactor = 50)",
 )
