@@ -303,3 +303,45 @@ def beat(transaction: Transaction, bot_ids: Collection[int], *, now_ms: int) -> 
             f"UPDATE trading_bots SET last_heartbeat = :now WHERE id {in_ids(transaction)}",
             {"now": moment(transaction, now_ms), "ids": ids_of(transaction, bot_ids)},
         )
+
+
+def standing(transaction: Transaction, user_id: int | None = None) -> dict[int, tuple[int, str]]:
+    """Return bot id -> (revision, status): the cheap look that says which rows are worth reading."""
+    mine = "" if user_id is None else " WHERE user_id = :user_id"
+    rows = run(transaction, "SELECT id, revision, status FROM trading_bots" + mine, _only(user_id))
+    return {int(row[0]): (int(row[1]), str(row[2])) for row in rows}
+
+
+def move_all(
+    transaction: Transaction,
+    bot_ids: Collection[int],
+    status: str,
+    *,
+    now_ms: int,
+    reason: str | None = None,
+    actor: str = "service",
+) -> int:
+    """Move those of these bots that may become `status` (see `MOVES`) and return how many did.
+
+    Setting running also sets started_at the first time, and leaves out bots that may not run.
+    """
+    if not bot_ids:
+        return 0
+    sources = ", ".join(f"'{found}'" for found in sorted(MOVES) if status in MOVES[found])
+    changes = {
+        "running": ", started_at = coalesce(started_at, :now), stopped_at = NULL",
+        "stopped": ", stopped_at = :now",
+    }.get(status, "")
+    allowed = " AND enabled AND NOT paused" if status == "running" else ""
+    parameters: dict[str, object] = {
+        "status": status,
+        "actor": actor,
+        "reason": reason,
+        "ids": ids_of(transaction, bot_ids),
+    }
+    return run(
+        transaction,
+        f"UPDATE trading_bots SET status = :status{changes}, edited_by = :actor, edit_reason = :reason"  # noqa: S608 -- constants
+        f" WHERE id {in_ids(transaction)} AND status IN ({sources}){allowed}",
+        parameters | ({"now": moment(transaction, now_ms)} if changes else {}),
+    ).rowcount

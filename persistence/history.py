@@ -1,9 +1,8 @@
 """The ledger as it is read: newest first, as the values of `persistence.rows`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final, TypeVar, get_type_hints
 
 from persistence.money import read_money
@@ -13,6 +12,7 @@ from persistence.transaction import Transaction, ms_of, run
 
 Row = TypeVar("Row", OrderRow, PositionRow, StepRow, TradeRow)
 MOMENTS: Final = frozenset({"decided_at"})
+MONEY: Final = (Decimal, Decimal | None)
 ALL: Final = 2**62
 
 
@@ -48,8 +48,7 @@ def open_positions(
         {} if bot_ids is None else {"ids": ids_of(transaction, bot_ids)},
     )
     positions: dict[int, tuple[PositionRow, ...]] = {}
-    for row in rows:
-        position = _value(PositionRow, row)
+    for position in _values(PositionRow, rows):
         positions[position.bot_id] = (*positions.get(position.bot_id, ()), position)
     return positions
 
@@ -63,26 +62,21 @@ def _newest(
         f" WHERE r.bot_id = :id ORDER BY r.{order} DESC LIMIT :limit",
         {"id": bot_id, "limit": ALL if limit is None else limit},
     )
-    return tuple(_value(kind, row) for row in rows)
+    return tuple(_values(kind, rows))
 
 
-@cache
-def _columns(kind: Any, dialect: str) -> str:
+def _columns(kind: type[Row], dialect: str) -> str:
     """Return SQL for the columns of table alias `r` that the fields of `kind` are named after."""
     names = (f"r.{each.name}" for each in fields(kind))
     return ", ".join(ms_of(name, dialect) if name[2:] in MOMENTS else name for name in names)
 
 
-@cache
-def _decimals(kind: Any) -> tuple[int, ...]:
+def _values(kind: type[Row], rows: Iterable[Any]) -> Iterator[Row]:
     hints = get_type_hints(kind)
-    money = (Decimal, Decimal | None)
-    return tuple(index for index, each in enumerate(fields(kind)) if hints[each.name] in money)
-
-
-def _value(kind: type[Row], row: Sequence[Any]) -> Row:
-    values = list(row)
-    for place in _decimals(kind):
-        if not isinstance(values[place], Decimal):
-            values[place] = read_money(values[place])
-    return kind(*values)
+    money = [index for index, each in enumerate(fields(kind)) if hints[each.name] in MONEY]
+    for row in rows:
+        values = list(row)
+        for place in money:
+            if not isinstance(values[place], Decimal):
+                values[place] = read_money(values[place])
+        yield kind(*values)

@@ -72,5 +72,6 @@ def latest_runs(transaction: Transaction, limit: int = 10) -> tuple[Run, ...]:
 
 
 def _run_of(row: Sequence[Any]) -> Run:
-    *start, clean, details = row
-    return Run(*start, None if clean is None else bool(clean), details)
+    values = list(row)
+    values[8] = None if values[8] is None else bool(values[8])
+    return Run(*values)
