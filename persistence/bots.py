@@ -341,7 +341,7 @@ def move_all(
     }
     return run(
         transaction,
-        f"UPDATE trading_bots SET status = :status{changes}, edited_by = :actor, edit_reason = :reason"  # noqa: S608 -- constants
+        f"UPDATE trading_bots SET status = :status{changes}, edited_by = :actor, edit_reason = :reason"
         f" WHERE id {in_ids(transaction)} AND status IN ({sources}){allowed}",
         parameters | ({"now": moment(transaction, now_ms)} if changes else {}),
     ).rowcount
