@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from jobs.command import main
-from persistence.bots import get_bot
+from persistence.bots import add_bot, get_bot
 from tests.jobs.command.ledgers import buying, config_text, insert_bar, insert_bot, quiet, selling
 
 
@@ -225,16 +225,20 @@ def test_a_locked_database_means_try_again(sqlite_url, capsys, monkeypatch):
     assert "try again" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error(sqlite_url, database):
-    program = "import sys; from jobs.command import main; sys.exit(main(['list', '-o', 'jsonl', '--db', sys.argv[1]]))"
-    url = database.url
-    for _ in range(3):
-        insert_bot(database)
-    shell = f'"{sys.executable}" -c "$0" "$1" | true'
-    done = subprocess.run(["sh", "-c", shell, program, url], capture_output=True, text=True, check=False)
+def test_a_reader_that_goes_away_is_no_error(database):
+    """`jobs list | head`: more than a pipe holds, and nobody reads it."""
+    with database.write() as connection:
+        for _ in range(300):
+            add_bot(connection, config=config_text(), now_ms=1)
+    program = f"import sys; from jobs.command import main; sys.exit(main([{LIST_LINES}, sys.argv[1]]))"
+    shell = f'"{sys.executable}" -c "$0" "$1" | head -1'
+    command = ["sh", "-c", shell, program, database.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 
 
+LIST_LINES = "'list', '-o', 'jsonl', '--db'"
 FAST = (("list",), ("show", "1"), ("trades", "1"), ("history", "1"), ("pause", "1"), ("resume", "1"))
 HEAVY = ("sqlalchemy", "pandas", "ccxt", "backtrader", "pydantic", "alembic", "typer", "rich", "numpy")
 PROGRAM = """
