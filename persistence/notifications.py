@@ -79,3 +79,14 @@ def mark_failed(transaction: Transaction, key: str, *, error: str, retry_at_ms: 
         " WHERE key = :key",
         {"error": error, "retry_at": moment(transaction, retry_at_ms), "key": key},
     )
+
+
+def latest(transaction: Transaction, limit: int) -> tuple[Notification, ...]:
+    """Return the newest alerts, sent or not, newest first."""
+    rows = run(
+        transaction,
+        "SELECT key, bot_id, bar, kind, title, body FROM notifications"
+        " ORDER BY created_at DESC, bar DESC, key DESC LIMIT :limit",
+        {"limit": limit},
+    )
+    return tuple(Notification(*row) for row in rows)
