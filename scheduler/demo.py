@@ -1,9 +1,8 @@
 """`scheduler demo`: the real service with paper bots on a made-up market, and a table of what they do.
 
 A folder with a database, a scheduler.toml and a log is made; the service runs as a child process on
-them, exactly as anybody would run it; this process only looks. If this process is killed, the child
-ends with it where the system can do that (its standard input closes), and the folder can be
-continued by the command that the summary names.
+them, exactly as anybody would run it; this process only looks. If it is killed, nothing is lost: the
+service goes on by itself until somebody stops it (its process id is in `scheduler status`).
 """
 
 import json
@@ -26,7 +25,7 @@ from jobs.settings import Settings, load_settings
 from persistence import schema
 from persistence.bots import add_bot, all_bots
 from persistence.database import open_database
-from scheduler.demo_screen import Screen, read_scene, screen
+from scheduler.demo_screen import read_scene, screen
 
 BOTS: Final = Path(__file__).parents[1] / "ops" / "demo"
 STRATEGIES: Final = BOTS / "strategies"
@@ -62,7 +61,7 @@ def demo(directory: Path | None, seconds: float | None) -> int:
         while not stop.asked and (seconds is None or time.monotonic() - began < seconds):
             if child.poll() is not None:
                 break
-            _look(settings, shown)
+            shown(read_scene(settings.database.url))
             time.sleep(LOOK_EVERY_S)
         died = child.poll()
     _summary(settings, config, time.monotonic() - began)
@@ -149,7 +148,7 @@ def service(folder: Path, config: Path) -> "Iterator[subprocess.Popen[bytes]]":
     command = [sys.executable, "-m", "scheduler.command", "run", "--config", str(config)]
     with (folder / "service.log").open("ab") as log:
         # A session of its own: Ctrl-C is ours to pass on, once.
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
             command,
             env={**kept, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
@@ -169,14 +168,9 @@ def service(folder: Path, config: Path) -> "Iterator[subprocess.Popen[bytes]]":
             child.wait()
 
 
-def _look(settings: Settings, shown: Screen) -> None:
-    shown(read_scene(settings))
-
-
 def _summary(settings: Settings, config: Path, seconds: float) -> None:
-    scene = read_scene(settings)
-    bars = sum(each.version for each in scene.bots)
-    put(f"{len(scene.bots)} bots, {bars} bars, {scene.trades} trades in {seconds:.0f} s")
+    scene = read_scene(settings.database.url)
+    put(f"{len(scene.bots)} bots, {scene.bars} bars, {scene.trades} trades in {seconds:.0f} s")
     put(f"kept in {config.parent}")
     put(f"look at it:   jobs list --config {config}")
     put(f"go on:        scheduler run --config {config}")

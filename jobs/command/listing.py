@@ -87,7 +87,7 @@ def more_bot_cells(overview: Overview, seen: Outline, timing: Timing) -> list[st
     return [
         seen.strategy,
         overview.bot.type,
-        _positions(overview.positions),
+        held(overview.positions),
         cents(unrealized(overview, seen)),
         cents(overview.bot.current_balance),
         cents(overview.bot.total_pnl),
@@ -115,14 +115,14 @@ def trade_cells(row: TradeRow, now: int, style: Style) -> list[str]:
 
 
 def step_cells(row: StepRow, now: int, style: Style) -> list[str]:
-    held: Mapping[str, Any] = json.loads(row.positions)
+    sizes: Mapping[str, Any] = json.loads(row.positions)
     return [
         bar_name(row.bar, now, style),
         shown(row.decided_at, now, style),
         took(row.took_ms),
         cents(row.cash),
         cents(row.equity),
-        ", ".join(f"{_digits(Decimal(str(size)))} {feed}" for feed, (size, _) in held.items()) or "-",
+        ", ".join(f"{_digits(Decimal(str(size)))} {feed}" for feed, (size, _) in sizes.items()) or "-",
         str(row.orders),
         str(row.trades),
     ]
@@ -137,7 +137,7 @@ def _digits(amount: Decimal) -> str:
     return f"{amount:.8f}".rstrip("0").rstrip(".")
 
 
-def _positions(rows: Sequence[PositionRow]) -> str:
+def held(rows: Sequence[PositionRow]) -> str:
     return ", ".join(f"{row.side} {_digits(row.quantity)} @ {_digits(row.price)}" for row in rows) or "-"
 
 
