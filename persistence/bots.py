@@ -345,3 +345,15 @@ def move_all(
         f" WHERE id {in_ids(transaction)} AND status IN ({sources}){allowed}",
         parameters | ({"now": moment(transaction, now_ms)} if changes else {}),
     ).rowcount
+
+
+def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, tuple[int | None, int | None]]:
+    """Return bot id -> (open time of its last committed bar, last heartbeat), both in ms."""
+    beat_at = ms_of("b.last_heartbeat", transaction.dialect.name)
+    mine = "" if user_id is None else " WHERE b.user_id = :user_id"
+    rows = run(
+        transaction,
+        f"SELECT b.id, s.last_bar, {beat_at} FROM trading_bots b LEFT JOIN bot_states s ON s.bot_id = b.id{mine}",  # noqa: S608 -- constants
+        _only(user_id),
+    )
+    return {int(row[0]): (row[1], row[2]) for row in rows}
