@@ -136,19 +136,23 @@ def _db(arguments: argparse.Namespace) -> int:
     from persistence import schema
 
     url = settings_of(arguments).database.url
-    if arguments.action == "upgrade":
-        schema.upgrade(url)
-        say(f"{without_password(url)} has the tables of this version")
+    if arguments.action == "check":
+        from scheduler.status_page import expect_tables
+
+        expect_tables(url)
+        put(f"{without_password(url)} has the tables of this version")
         return Ending.DONE
-    findings = schema.check(url)
-    for finding in findings:
-        put(finding)
-    return Ending.FAILED if findings else Ending.DONE
+    try:
+        schema.upgrade(url)
+    except schema.SchemaTooNew as exc:
+        raise CommandFailed(Ending.FAILED, str(exc), "install the later version again") from exc
+    say(f"{without_password(url)} has the tables of this version")
+    return Ending.DONE
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from ops.doctor import examine, report
-    from scheduler.status_page import service_check
+    from scheduler.service_check import service_check
 
     return report(examine(arguments.config, arguments.db, (service_check,)), as_json=arguments.json)
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ from sqlalchemy.engine import make_url
 from jobs.command.documents import Timing, state_of
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.location import without_password
-from jobs.command.moments import shown, span
+from jobs.command.moments import exact, shown, span
 from jobs.command.outline import outline
 from jobs.command.table import Column, aligned, put
 from jobs.settings import Settings
-from ops.doctor import Check
-from ops.doctor.check import ok, warn
 from persistence import schema
 from persistence.console import open_console
 from persistence.rows import Overview
@@ -70,33 +67,20 @@ def summary(bots: tuple[Overview, ...], timing: Timing) -> dict[str, Any]:
     }
 
 
-def service_check(settings: Settings) -> Iterator[Check]:
-    """Tell the doctor who serves this database."""
-    status = read_status(settings)
-    if status.healthy:
-        yield ok(
-            "service", f"{status.role} since {_at(status.started_at)}, pid {status.pid} on {status.host}"
-        )
-    elif status.running:
-        yield warn("service", "; ".join(status.reasons), "look at its log, and at: scheduler status")
-    else:
-        yield ok("service", f"not running: {'; '.join(status.reasons)}; start it by: scheduler run")
-
-
 def _page(status: ServiceStatus, settings: Settings, counts: dict[str, Any], now: int) -> str:
     states = ", ".join(f"{number} {state}" for state, number in counts["by_state"].items()) or "none"
     rows = [
         ["service", _word(status)],
         ["why", "; ".join(status.reasons) or "-"],
         ["run", f"pid {status.pid} on {status.host}, {status.role}" if status.pid else "-"],
-        ["started", _at(status.started_at, now)],
-        ["heartbeat", _at(status.heartbeat_at, now)],
+        ["started", at(status.started_at, now)],
+        ["heartbeat", at(status.heartbeat_at, now)],
         ["standbys", str(status.standbys)],
         ["database", without_password(settings.database.url)],
         ["bots", f"{counts['total']}: {states}" if counts["total"] else "none; add one: jobs add FILE"],
         ["positions", str(counts["open_positions"])],
         ["failing", str(counts["failing"])],
-        ["last step", _at(counts["last_step_at"], now)],
+        ["last step", at(counts["last_step_at"], now)],
         [
             "behind",
             f"{counts['behind']} bots, by {span(counts['lag_ms'])} at most" if counts["behind"] else "none",
@@ -111,11 +95,10 @@ def _word(status: ServiceStatus) -> str:
     return "running" if status.healthy else "running, not healthy"
 
 
-def _at(moment: int | None, now: int | None = None) -> str:
+def at(moment: int | None, now: int) -> str:
     if moment is None:
         return "-"
-    exact = shown(moment, moment, "utc")
-    return exact if now is None else f"{exact} UTC ({shown(moment, now, 'relative')})"
+    return f"{exact(moment, 'utc')} UTC ({shown(moment, now, 'relative')})"
 
 
 def _ending(status: ServiceStatus) -> int:

@@ -1,0 +1,20 @@
+"""What the doctor asks of this room: who serves the database right now."""
+
+import time
+from collections.abc import Iterator
+
+from jobs.settings import Settings
+from ops.doctor.check import Check, ok, warn
+from scheduler.status import read_status
+from scheduler.status_page import at
+
+
+def service_check(settings: Settings) -> Iterator[Check]:
+    status = read_status(settings)
+    if status.healthy:
+        since = at(status.started_at, time.time_ns() // 1_000_000)
+        yield ok("service", f"{status.role} since {since}, pid {status.pid} on {status.host}")
+    elif status.running:
+        yield warn("service", "; ".join(status.reasons), "look at its log, and at: scheduler status")
+    else:
+        yield ok("service", f"not running: {'; '.join(status.reasons)}; start it by: scheduler run")
