@@ -42,11 +42,8 @@ class BotConfig(Section):
         description="The bot's name in commands and logs.",
         json_schema_extra={"allowed": "1 to 64 letters, digits, _ . or -, beginning with a letter or digit"},
     )
-    name: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=100,
-        description="The bot's name for people; the id if left out.",
+    name: str = Field(
+        default="", min_length=1, max_length=100, description="The bot's name for people; the id if left out."
     )
     enabled: bool = Field(default=True, description="Whether the bot is to run once it is added.")
     symbol: Annotated[str, AfterValidator(known_symbol)] = Field(
@@ -82,6 +79,8 @@ def parse_bot_config(
     With a registry the strategy type, its mixins and their parameters are checked as well.
     """
     raw = read_object(text_or_mapping)
+    if isinstance(raw.get("id"), str):
+        raw.setdefault("name", raw["id"] or "bot")
     faults = list(crossing_faults(raw))
     config = None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -22,6 +23,7 @@ NAMES: Final[Mapping[type, str]] = {
     float: "a number",
     str: "text",
     dict: "an object",
+    Path: "a path",
 }
 
 
@@ -89,11 +91,16 @@ def _named(kind: Any) -> str:
         return "one of: " + ", ".join(shown(each) for each in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "an object with " + ", ".join(kind.model_fields)
+    if get_origin(kind) is tuple:
+        return f"an array, each {_named(get_args(kind)[0])}"
     return NAMES.get(get_origin(kind) or kind, "a value")
 
 
 def _range_of(field: FieldInfo) -> str:
     low, high = "", ""
+    lengths = [each for each in field.metadata if isinstance(each, annotated_types.MaxLen)]
+    if lengths:
+        return f" of at most {_number(lengths[0].max_length)} characters"
     for each in field.metadata:
         if isinstance(each, annotated_types.Ge):
             low = f"from {_number(each.ge)}"

@@ -270,6 +270,28 @@ def test_a_reversal_needs_no_second_place():
     assert refusals(ran) == []
 
 
+def test_after_a_reversal_one_entry_is_open():
+    script = {
+        0: lambda s: s.buy(size=1),
+        2: lambda s: s.sell(size=2),
+        4: lambda s: s.buy(size=2),
+        6: lambda s: s.buy(size=1),
+        8: lambda s: s.buy(size=1),
+    }
+    ran = guarded(flat(100, 11), script, max_positions=2)
+    assert [position[0] for position in ran.positions] == [0, 1, 1, -1, -1, 1, 1, 2, 2, 2, 2]
+    assert refusals(ran) == [(9, "max_positions 2: 2 open, 0 waiting")]
+
+
+def test_an_entry_that_fills_in_parts_is_one():
+    broker = RiskBroker(max_daily_trades=2, max_positions=2, stop_loss_pct=3.0)
+    broker.set_filler(bt.fillers.FixedSize(size=1))
+    script = {0: lambda s: s.buy(size=3), 5: lambda s: s.buy(size=1), 7: lambda s: s.buy(size=1)}
+    ran = run([each._replace(volume=9.0) for each in flat(100, 10)], script, broker)
+    assert [position[0] for position in ran.positions] == [0, 1, 2, 3, 3, 3, 4, 4, 4, 4]
+    assert refusals(ran) == [(8, "max_daily_trades 2: 2 today, 0 waiting")]
+
+
 def test_a_day_has_so_many_entries_and_the_next_one_again():
     script = {
         0: lambda s: s.buy(size=1),
