@@ -1,0 +1,60 @@
+"""Hears edits of the bots table on PostgreSQL (LISTEN onebar_bots), so that they need not be polled.
+
+It only says that something changed; the loop looks for itself. A notification that is lost, because
+the connection was, costs a poll interval: after each new connection everything is looked at once.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from persistence.connect import bounded_connection_class, postgres_arguments
+
+CHANNEL: Final = "onebar_bots"
+PATIENCE_S: Final = 5.0
+AGAIN_S: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    def __init__(self, url: str, edited: Callable[[], None]) -> None:
+        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._edited = edited
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="listener", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen; on SQLite there is nothing to hear, and the loop polls."""
+        if self._url.startswith("postgresql://"):
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE_S + 1.0)
+
+    def _live(self) -> None:
+        import psycopg
+
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except (psycopg.Error, OSError) as exc:
+                log.warning("edits are polled until the database is back", why=str(exc))
+                self._stop.wait(AGAIN_S)
+
+    def _listen(self) -> None:
+        connection_class = bounded_connection_class(PATIENCE_S * 3)
+        with connection_class.connect(self._url, autocommit=True, **postgres_arguments()) as connection:
+            connection.execute(f"LISTEN {CHANNEL}")
+            self._edited()
+            while not self._stop.is_set():
+                for _ in connection.notifies(timeout=PATIENCE_S):
+                    self._edited()
+                    if self._stop.is_set():
+                        break
+                # A half-open connection never says anything: ask, and be told that it is gone.
+                connection.execute("SELECT 1")

@@ -1,0 +1,46 @@
+"""Sixteen bytes that a worker shares with its parent: whose bars are being decided, and since when.
+
+The worker writes before each bot; the parent reads when it wonders. It survives the worker's death,
+so a bot that takes its process down is known by name. If the machine dies there is nobody to ask.
+"""
+
+import mmap
+import struct
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+LAYOUT: Final = struct.Struct("<qq")  # bot id (0 is nobody), ns of the machine's monotonic clock
+NOBODY: Final = 0
+
+
+class Watch:
+    """One file of `LAYOUT.size` bytes, mapped by both processes."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        if create:
+            path.write_bytes(LAYOUT.pack(NOBODY, 0))
+        with path.open("r+b") as file:
+            self._shared = mmap.mmap(file.fileno(), LAYOUT.size)
+
+    def write(self, bot_id: int | None) -> None:
+        LAYOUT.pack_into(self._shared, 0, bot_id or NOBODY, time.monotonic_ns())
+
+    def read(self) -> tuple[int | None, float]:
+        """Return whose work is under way and for how many s; (None, s) between bots."""
+        bot_id, since = LAYOUT.unpack_from(self._shared, 0)
+        return bot_id or None, max(0.0, (time.monotonic_ns() - since) / 1e9)
+
+    def close(self) -> None:
+        self._shared.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
