@@ -1,0 +1,159 @@
+"""A Backtrader strategy, stepped one bar at a time, with its whole state as bytes between two bars.
+
+    step(state, bars) -> Step        pure: the same state and bars give the same bytes on any engine
+
+An engine keeps the Backtrader objects of the state that it returned last and skips loading when it is
+handed that state again. That is a cache: if the process dies, whoever has the bytes goes on with them.
+A step that raises returns nothing and forgets the cache.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from strategies.engine.errors import EngineError, HistoryTooShort
+from strategies.engine.feed import stamps_of, values_of
+from strategies.engine.live import Live
+from strategies.engine.machine import Configure
+from strategies.engine.values import Bar, Feed, Position, Step
+
+Row = Sequence[Bar | None]
+DEEPER = 2  # a history that was too short is kept this many times deeper
+
+
+class Engine:
+    """Steps what `configure(cerebro)` sets up, on bars of `feeds` (Backtrader's data order).
+
+    Raises NotCarriable if something is there that cannot be carried from bar to bar.
+    """
+
+    def __init__(self, configure: Configure, feeds: Iterable[Feed]) -> None:
+        self.configure = configure
+        self.feeds = tuple(feeds)
+        if not self.feeds:
+            raise EngineError("an engine needs at least one feed")
+        if len({feed.name for feed in self.feeds}) < len(self.feeds):
+            raise EngineError("two feeds have the same name")
+        self._shifts = stamps_of(self.feeds)
+        self._live = Live(configure, self.feeds)
+        self._held: bytes | None = None  # the state that the live objects are in
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of format, feeds, code and parameters; a state of another one raises CodeChanged."""
+        return self._live.fingerprint.hex()
+
+    def check(self) -> None:
+        """Raise NotCarriable if the state before the first bar cannot be written."""
+        self.initial()
+
+    def initial(self, *, trade_from: int | None = None) -> bytes:
+        """Return the state before the first bar. Orders of bars before `trade_from` (ms) are rejected."""
+        return self._initial({}, trade_from)
+
+    def step(self, state: bytes, bars: Row, fills: Sequence[object] = ()) -> Step:
+        """Apply one bar: one Bar or None per feed, at least one.
+
+        Raises StateInvalid, CodeChanged, HistoryTooShort, NotCarriable, LooksAhead, EngineError, and
+        whatever the strategy itself raises.
+        """
+        if fills:
+            raise EngineError("fills come from live venues; the broker of a paper bot makes its own")
+        self._enter(state)
+        self._drive(bars)
+        return self._leave()
+
+    def catch_up(self, state: bytes, rows: Iterable[Row]) -> tuple[Step, ...]:
+        """Apply many bars; only the last Step carries a state, the same as bar by bar."""
+        self._enter(state)
+        steps: list[Step] = []
+        for row in rows:
+            if steps:
+                self._live.tidy()
+            self._drive(row)
+            steps.append(self._result(b""))
+        if steps:
+            last = steps[-1]
+            self._held = self._live.dump()
+            steps[-1] = Step(
+                state=self._held, orders=last.orders, trades=last.trades, cash=last.cash, value=last.value,
+                positions=last.positions,
+            )  # fmt: skip
+        else:
+            self._held = state
+        return tuple(steps)
+
+    def trading_from(self, state: bytes, open_time: int | None) -> bytes:
+        """Return the state with orders rejected on bars before `open_time` (ms); None allows all."""
+        self._enter(state)
+        self._live.counters.trade_from = open_time
+        self._held = self._live.dump()
+        return self._held
+
+    def replay(self, rows: Iterable[Row], *, trade_from: int | None = None) -> tuple[Step, ...]:
+        """Apply bars from the beginning, keeping as much history as the strategy turns out to read."""
+        stored = list(rows)
+        depths: dict[int, int] = {}
+        while True:
+            try:
+                return self.catch_up(self._initial(depths, trade_from), stored)
+            except HistoryTooShort as short:
+                if depths.get(short.line, 0) >= short.depth:
+                    raise
+                depths[short.line] = max(short.depth, DEEPER * depths.get(short.line, 0))
+
+    def analysis(self, state: bytes) -> dict[str, Any]:
+        """Return what each analyzer would report if the run ended here, as plain values by name."""
+        self._enter(state)
+        return self._live.analysis()
+
+    def _initial(self, depths: dict[int, int], trade_from: int | None) -> bytes:
+        self._held = None
+        live = self._live
+        live.reset(depths)
+        live.counters.trade_from = trade_from
+        self._held = live.dump()
+        return self._held
+
+    def _enter(self, state: bytes) -> None:
+        """Make the live objects those of this state, and consider them lost until `_leave`."""
+        held, self._held = self._held, None
+        if held is not state and held != state:
+            self._live.load(state)
+
+    def _drive(self, bars: Row) -> None:
+        if len(bars) != len(self.feeds):
+            raise EngineError(f"{len(bars)} bars for {len(self.feeds)} feeds")
+        stamped = [
+            (at, bar, bar.open_time + shift)
+            for at, (bar, shift) in enumerate(zip(bars, self._shifts, strict=True))
+            if bar is not None
+        ]
+        if not stamped:
+            raise EngineError("a step needs at least one bar")
+        first, last = min(stamp for _, _, stamp in stamped), max(stamp for _, _, stamp in stamped)
+        before = self._live.counters.stamp
+        if before is not None and first <= before:
+            raise EngineError(f"the bar of {first} is not after the last one, of {before}")
+        self._live.drive([(at, values_of(bar, stamp)) for at, bar, stamp in stamped], last)
+
+    def _leave(self) -> Step:
+        state = self._live.dump()
+        self._held = state
+        return self._result(state)
+
+    def _result(self, state: bytes) -> Step:
+        live = self._live
+        orders, trades = live.recorder.taken()
+        broker = live.machine.broker
+        return Step(
+            state=state,
+            orders=orders,
+            trades=trades,
+            cash=float(broker.getcash()),
+            value=float(broker.getvalue()),
+            positions=tuple(
+                Position(data._name, float(held.size), float(held.price))
+                for data, held in broker.positions.items()
+                if held.size
+            ),
+        )

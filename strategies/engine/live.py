@@ -1,0 +1,359 @@
+"""The Backtrader objects of one engine, and how a state gets into them and out of them again.
+
+The objects are a cache: whatever a step leaves in them is in the bytes of `dump`, and `load` makes
+them what they were when those bytes were written, whoever used them in between. A step that raises
+leaves them in disorder, which the next `load` repairs, because it trusts nothing but the baseline.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final
+
+import backtrader as bt
+
+from strategies.engine import state as form
+from strategies.engine.errors import NotCarriable, StateInvalid
+from strategies.engine.feed import TICKS
+from strategies.engine.fingerprint import fingerprint_of
+from strategies.engine.graph import Anchors, Container, Instance
+from strategies.engine.history import Horizon, keep_tail
+from strategies.engine.machine import Configure, Machine
+from strategies.engine.reading import CONTENTS as READ_CONTENTS
+from strategies.engine.reading import WRONG, Reader, set_attributes
+from strategies.engine.record import Recorder
+from strategies.engine.state import Counters
+from strategies.engine.values import Feed
+from strategies.engine.vocabulary import Names
+from strategies.engine.writing import CONTENTS, Writer
+from strategies.engine import numeric
+
+END: Final = 0
+SET, GONE, ORDERED = 1, 2, 4
+DROPPED_WHEN_EMPTY: Final = ("_orderspending", "_tradespending")
+
+
+class Live:
+    """One built engine: a machine, its anchors, and the bot's counters."""
+
+    def __init__(self, configure: Configure, feeds: tuple[Feed, ...]) -> None:
+        self.machine = machine = Machine(configure, feeds)
+        self.counters = Counters()
+        gate(machine.broker)
+        for data in machine.cerebro.datas:
+            data._tick_nullify()
+        self.anchors = anchors = Anchors(_roots(machine))
+        self.horizon = horizon = Horizon(_longest(anchors.objects))
+        horizon.name_of = lambda number: ".".join(anchors.path_of(number)) or "a line"
+        feed_lines = {id(line) for data in machine.cerebro.datas for line in data.lines.lines}
+        for line in anchors.lines:
+            keep_tail(line, anchors.numbers[id(line)], horizon, of_feed=id(line) in feed_lines)
+        for instance in anchors.instances:
+            instance.capture()
+        machine.loading = self._set_loading
+        self.recorder = Recorder(machine.tell, machine.cerebro.datas)
+        machine.notify = self.recorder.notify
+        self.names = Names({type(thing) for thing in anchors.objects} - set(CONTENTS))
+        self.fingerprint = fingerprint_of(feeds, anchors.objects, self.names)
+        self.late = _late(anchors, machine.broker)
+        self.structure = [(strategy._lineiterators, _sizes(strategy)) for strategy in machine.strategies]
+
+    def _set_loading(self, loading: bool) -> None:  # noqa: FBT001 -- called once per pass
+        self.horizon.loading = loading
+
+    def dump(self) -> bytes:
+        """The bytes of what is now. Changes nothing that a strategy could see."""
+        self._refuse_growth()
+        form.trim_lines(self.anchors.lines)
+        prune(self.machine)
+        writer = Writer(self.anchors.numbers, self.names)
+        self._write_counters(writer)
+        form.write_lines(writer.out, self.anchors.lines)
+        for instance in self.anchors.instances:
+            if instance.changed():
+                self._write_instance(writer, instance)
+        changed = [container for container in self.anchors.containers if container.changed()]
+        self._write_held(writer, [container for container in changed if container.number not in self.late])
+        forget_finished(self.machine.broker, writer.orders)
+        for container in changed:
+            if container.number in self.late and container.changed():
+                self._write_container(writer, container)
+        writer.size(END)
+        return form.seal(bytes(writer.out), self.fingerprint)
+
+    def _write_held(self, writer: Writer, changed: list[Container]) -> None:
+        """Write the containers that are still in use; what an attribute has let go of is forgotten."""
+        dropped = []
+        for container in changed:
+            if self.anchors.is_held(container.number):
+                self._write_container(writer, container)
+            else:
+                dropped.append(container)
+        while used := [container for container in dropped if container.number in writer.mentioned]:
+            dropped = [container for container in dropped if container not in used]
+            for container in used:
+                self._write_container(writer, container)
+        for container in dropped:
+            container.restore()
+
+    def _refuse_growth(self) -> None:
+        for lineiterators, sizes in self.structure:
+            if [len(found) for found in lineiterators.values()] != sizes:
+                raise NotCarriable("an indicator made after the start", "make it in __init__", ("strategy",))
+
+    def _write_counters(self, writer: Writer) -> None:
+        counters, numbers = self.counters, self.machine.numbers
+        counters.next_order, counters.next_trade = numbers.orders.upcoming, numbers.trades.upcoming
+        for value in (
+            counters.next_order, counters.next_trade, counters.stamp, counters.trade_from,
+            self.recorder.memory() or None,
+        ):  # fmt: skip
+            writer.put(value)
+
+    def _write_instance(self, writer: Writer, instance: Instance) -> None:
+        changed, gone, order = instance.difference()
+        _strip(instance.thing, changed)
+        if not changed and not gone and order is None:
+            return
+        writer.size(instance.number + 1)
+        writer.out.append((SET if changed else 0) | (GONE if gone else 0) | (ORDERED if order is not None else 0))
+        try:
+            if changed:
+                writer.attributes(changed)
+            for names in (gone, order):
+                if names:
+                    writer.put(names)
+        except NotCarriable as refusal:
+            raise self._located(refusal, instance.number) from None
+
+    def _write_container(self, writer: Writer, container: Container) -> None:
+        writer.size(container.number + 1)
+        writer.out.append(0)
+        try:
+            write = CONTENTS.get(container.base or type(container.thing), numeric.content)
+            write(writer, container.thing)
+        except NotCarriable as refusal:
+            raise self._located(refusal, container.number) from None
+
+    def _located(self, refusal: NotCarriable, number: int) -> NotCarriable:
+        path = (*self.anchors.path_of(number), *refusal.parts)
+        return NotCarriable(refusal.what, refusal.remedy, path)
+
+    def drive(self, values: list[tuple[int, tuple[float, ...]]], stamp: int) -> None:
+        """Push the bars of one step, by index of the feed, and run the loop over them."""
+        machine, counters = self.machine, self.counters
+        for at, bar in values:
+            machine.pushed[at].queue.append(bar)
+        counters.stamp = stamp
+        machine.cerebro.closed = counters.trade_from is not None and stamp < counters.trade_from
+        with machine.numbers:
+            machine.passes()
+        machine.cerebro.closed = False
+
+    def tidy(self) -> None:
+        """What a dump does to the objects, for bars after which no state is written."""
+        form.trim_lines(self.anchors.lines)
+        prune(self.machine)
+
+    def reset(self, depths: dict[int, int]) -> None:
+        """Become the state before the first bar, keeping `depths` values of the lines named."""
+        self._restore()
+        self.counters = Counters()
+        numbers = self.machine.numbers
+        numbers.orders.upcoming = numbers.trades.upcoming = 1
+        self.recorder.remember([])
+        for line in self.anchors.lines:
+            line.reset()
+            line._floor = min(-1, 1 - depths.get(line._number, 0))
+
+    def analysis(self) -> dict[str, Any]:
+        """End the analyzers as a run's end would; the objects have to be loaded anew afterwards."""
+        found: dict[str, Any] = {}
+        for at, strategy in enumerate(self.machine.strategies):
+            for name, analyzer in strategy.analyzers.getitems():
+                analyzer._stop()
+                found[name if not at else f"{at}.{name}"] = plain_copy(analyzer.get_analysis())
+        return found
+
+    def _restore(self) -> None:
+        for instance in self.anchors.instances:
+            if instance.changed():
+                instance.restore()
+        for container in self.anchors.containers:
+            if container.changed():
+                container.restore()
+
+    def load(self, state: bytes) -> None:
+        """Become what wrote these bytes. Raises StateInvalid or CodeChanged."""
+        body = form.unseal(state, self.fingerprint)
+        self._restore()
+        reader = Reader(body, self._anchor, self.names)
+        try:
+            self._read_counters(reader)
+            form.read_lines(reader, self.anchors.lines)
+            told = self._read_differences(reader)
+            if reader.at != len(body):
+                raise StateInvalid("more bytes than a state has")
+        except WRONG as exc:
+            raise StateInvalid(f"the state is no state of this engine ({type(exc).__name__}: {exc})") from exc
+        self._derive(told)
+
+    def _anchor(self, number: int) -> Any:
+        return self.anchors.objects[number]
+
+    def _read_counters(self, reader: Reader) -> None:
+        counters = self.counters
+        counters.next_order, counters.next_trade, counters.stamp, counters.trade_from = (
+            reader.get() for _ in range(4)
+        )
+        if type(counters.next_order) is not int or type(counters.next_trade) is not int:
+            raise StateInvalid("order numbers that are no numbers")
+        self.machine.numbers.orders.upcoming = counters.next_order
+        self.machine.numbers.trades.upcoming = counters.next_trade
+        self.recorder.remember(reader.get() or [])
+
+    def _read_differences(self, reader: Reader) -> set[int]:
+        """Apply what differs; return the numbers of the feeds and strategies whose attributes were told."""
+        told: set[int] = set()
+        while (number := reader.size()) != END:
+            thing = self.anchors.objects[number - 1]
+            flags = reader.take(1)[0]
+            if not flags:
+                _fill(reader, thing)
+                continue
+            if flags & SET:
+                attributes = reader.attributes()
+                set_attributes(thing, attributes)
+                if TICKS[0] in attributes or "_dlens" in attributes:
+                    told.add(number - 1)
+            if flags & GONE:
+                for name in reader.get():
+                    object.__delattr__(thing, name)
+            if flags & ORDERED:
+                names = vars(thing)
+                values = [(name, names.pop(name)) for name in reader.get()]
+                names.update(values)
+        return told
+
+    def _derive(self, told: set[int]) -> None:
+        """Set what a state leaves out because it follows from the rest."""
+        numbers = self.anchors.numbers
+        for data in self.machine.cerebro.datas:
+            if len(data) and numbers[id(data)] not in told:
+                data._tick_fill(force=True)
+        for strategy in self.machine.strategies:
+            if numbers[id(strategy)] not in told:
+                strategy._dlens = [len(data) for data in strategy.datas]
+
+
+def _fill(reader: Reader, thing: Any) -> None:
+    for base in type(thing).__mro__:
+        if base in READ_CONTENTS:
+            READ_CONTENTS[base](reader, thing)
+            return
+    numeric.fill(reader, thing)
+
+
+def _strip(thing: Any, changed: dict[str, Any]) -> None:
+    """Leave out what follows from the lines: the ticks of a bar, the lengths of the feeds."""
+    if isinstance(thing, bt.feed.AbstractDataBase):
+        if len(thing) and all(_is_bar(thing, name) for name in TICKS):
+            for name in TICKS:
+                changed.pop(name, None)
+        else:
+            changed.update({name: getattr(thing, name) for name in TICKS})
+    elif isinstance(thing, bt.Strategy):
+        if thing._dlens == [len(data) for data in thing.datas]:
+            changed.pop("_dlens", None)
+        for name in DROPPED_WHEN_EMPTY:
+            if not changed.get(name, True):
+                del changed[name]
+
+
+def _is_bar(data: Any, tick: str) -> bool:
+    value = getattr(data, tick)
+    line = data.lines[0] if tick == "tick_last" else getattr(data.lines, tick[5:])
+    return type(value) is float and (value == line[0] or (value != value and line[0] != line[0]))  # noqa: PLR0124 -- NaN
+
+
+def prune(machine: Machine) -> None:
+    """Drop what grows for ever and is never read again."""
+    orders = getattr(machine.broker, "orders", None)
+    if orders:
+        orders[:] = [order for order in orders if order.alive()]
+    for strategy in machine.strategies:
+        strategy._orders.clear()
+        for of_feed in strategy._trades.values():
+            for trades in of_feed.values():
+                if len(trades) > 1:
+                    del trades[:-1]
+
+
+def forget_finished(broker: Any, orders: list[Any]) -> None:
+    """Drop the broker's books on orders that nobody holds any more: nothing can ask for them."""
+    if not isinstance(broker, bt.brokers.BackBroker):
+        return
+    held = {order.ref for order in orders}
+    leaders = {broker._ocos[ref] for ref in held if ref in broker._ocos}
+    for book in (broker._ocos, broker._ocol):
+        for ref in [ref for ref in book if ref not in held and ref not in leaders]:
+            del book[ref]
+    children = broker._pchildren
+    for ref in [ref for ref, kept in children.items() if not kept and ref not in held]:
+        del children[ref]
+
+
+def _late(anchors: Anchors, broker: Any) -> frozenset[int]:
+    books = (getattr(broker, name, None) for name in ("_ocos", "_ocol", "_pchildren"))
+    return frozenset(anchors.numbers[id(book)] for book in books if id(book) in anchors.numbers)
+
+
+def _roots(machine: Machine) -> list[tuple[str, Any]]:
+    several = len(machine.strategies) > 1
+    return [
+        ("broker", machine.broker),
+        *((f"data{at}", data) for at, data in enumerate(machine.cerebro.datas)),
+        *((f"strategy[{at}]" if several else "strategy", each) for at, each in enumerate(machine.strategies)),
+        ("cerebro", machine.cerebro),
+    ]
+
+
+def _longest(objects: list[Any]) -> int:
+    return max(thing._minperiod for thing in objects if isinstance(thing, bt.LineRoot))
+
+
+def _sizes(strategy: Any) -> list[int]:
+    return [len(found) for found in strategy._lineiterators.values()]
+
+
+def gate(broker: Any) -> None:
+    """Let the broker reject what is submitted while trading is not allowed, in Backtrader's own way."""
+    broker.__class__ = _gated(type(broker))
+
+
+@lru_cache(maxsize=None)
+def _gated(original: Any) -> type:
+    inner: Callable[..., Any] = original.submit
+
+    def submit(self: Any, order: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.cerebro.closed:
+            return inner(self, order, *args, **kwargs)
+        order.reject(self)
+        self.notify(order)
+        return order
+
+    attributes = {"submit": submit, "__module__": original.__module__, "__qualname__": original.__qualname__}
+    return type.__new__(type(original), original.__name__, (original,), attributes)
+
+
+def plain_copy(value: Any) -> Any:
+    """A copy in dicts and lists, detached from the engine's objects."""
+    if isinstance(value, dict):
+        return {key: plain_copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain_copy(item) for item in value) if type(value) in {list, tuple} else list(value)
+    return value
+
+
+def digest(raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=8).digest()

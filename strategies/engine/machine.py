@@ -1,0 +1,194 @@
+"""One Cerebro, built by Backtrader itself and then driven from outside, pass by pass.
+
+`Cerebro.run` builds and starts everything and calls `_runnext`, which here hands control back by an
+exception: Backtrader finds the owner of a strategy by walking up the stack, so strategies have to be
+built inside `run`. What `_runnext` loops over is `Machine.passes`, without what only live stores need
+(waiting for data, the clock of the computer, notifications of stores).
+
+A step may take several passes (a filter that splits a bar) or none (a resampler that waits).
+"""
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, Final
+
+import backtrader as bt
+from backtrader.utils import num2date
+
+from strategies.engine.errors import EngineError, NotCarriable
+from strategies.engine.feed import new_feed
+from strategies.engine.values import Feed
+
+Configure = Callable[[bt.Cerebro], object]
+NUMBERS_LOCK: Final = Lock()  # order and trade numbers are attributes of Backtrader's classes
+
+
+class _Started(BaseException):
+    """Everything is built and started; no `except Exception` on the way may stop it."""
+
+
+class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no types
+    """A Cerebro that stops where the loop over the bars would begin."""
+
+    closed = False  # orders are rejected, see `live.gate`
+
+    def _runnext(self, runstrats: list[Any]) -> None:
+        raise _Started
+
+    def _runnext_old(self, runstrats: list[Any]) -> None:
+        raise NotCarriable("oldsync", "leave it at False, as it has been since Backtrader 1.9.0", ("cerebro", "p"))
+
+    def __call__(self, iterstrat: Any) -> Any:
+        raise NotCarriable("optstrategy", "add the strategy with fixed parameters", ("cerebro",))
+
+
+class Numbers:
+    """A counter whose next number can be read and set, unlike itertools.count."""
+
+    __slots__ = ("upcoming",)
+
+    def __init__(self, upcoming: int = 1) -> None:
+        self.upcoming = upcoming
+
+    def __iter__(self) -> "Numbers":
+        return self
+
+    def __next__(self) -> int:
+        number = self.upcoming
+        self.upcoming = number + 1
+        return number
+
+
+class OwnNumbers:
+    """While entered, orders and trades get the bot's own numbers, not those of the process."""
+
+    __slots__ = ("orders", "process", "trades")
+
+    def __init__(self) -> None:
+        self.orders = Numbers()
+        self.trades = Numbers()
+        self.process: tuple[Any, Any] | None = None
+
+    def __enter__(self) -> None:
+        NUMBERS_LOCK.acquire()
+        order, trade = bt.order.OrderBase, bt.trade.Trade
+        self.process = order.refbasis, trade.refbasis
+        order.refbasis, trade.refbasis = self.orders, self.trades
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            bt.order.OrderBase.refbasis, bt.trade.Trade.refbasis = self.process
+        NUMBERS_LOCK.release()
+
+
+class Machine:
+    """A built Cerebro and the loop body of `_runnext`."""
+
+    def __init__(self, configure: Configure, feeds: tuple[Feed, ...]) -> None:
+        self.numbers = OwnNumbers()
+        self.cerebro = cerebro = _PausedCerebro()
+        self.pushed = [new_feed(feed) for feed in feeds]
+        for feed, data in zip(feeds, self.pushed, strict=True):
+            cerebro.adddata(data, name=feed.name)
+        configure(cerebro)
+        with self.numbers:
+            try:
+                cerebro.run(runonce=False, preload=False, exactbars=0, live=False)
+            except _Started:
+                pass
+            else:
+                raise EngineError("Cerebro ran to its end without starting the strategies")
+        if not cerebro.runningstrats:
+            raise EngineError("no strategy runs: all of them raised StrategySkipError")
+        self.broker = cerebro._broker
+        self.strategies: list[Any] = cerebro.runningstrats
+        self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
+        self.followers = _followers(self.datas)
+        self.loading: Callable[[bool], None] = _ignore
+        self.notify: Callable[[Any, Any], None] = self.tell
+
+    def passes(self) -> None:
+        """Run the loop body until no feed has anything to deliver."""
+        while not self.cerebro._event_stop and self._pass():
+            pass
+
+    def _pass(self) -> bool:
+        self.loading(True)
+        stamp = self._deliver()
+        self.loading(False)
+        if stamp is None:
+            return False
+        cerebro, strategies = self.cerebro, self.strategies
+        if cerebro._timerscheat:
+            cerebro._check_timers(strategies, stamp, cheat=True)
+        if cerebro.p.cheat_on_open:
+            for strategy in strategies:
+                strategy._next_open()
+                if cerebro._event_stop:
+                    return False
+        self._settle_orders()
+        if cerebro._event_stop:
+            return False
+        if cerebro._timers:
+            cerebro._check_timers(strategies, stamp, cheat=False)
+        for strategy in strategies:
+            strategy._next()
+            if cerebro._event_stop:
+                return False
+            cerebro._next_writers(strategies)
+        return True
+
+    def _deliver(self) -> float | None:
+        """Move the feeds to the next moment; return its stamp, None if there is nothing to deliver."""
+        datas = self.datas
+        stamps = [data.datetime[0] if data.next(ticks=False) else None for data in datas]
+        leading = [
+            stamp
+            for stamp, follows in zip(stamps, self.followers, strict=True)
+            if stamp is not None and not follows
+        ]
+        if not leading:
+            # In a backtest a resampled bar waits here for the next bar of a feed that leads.
+            for data, stamp in zip(datas, stamps, strict=True):
+                if stamp is not None:
+                    data.rewind()
+            return None
+        moment = min(leading)
+        master = datas[stamps.index(moment)]
+        cerebro = self.cerebro
+        cerebro._dtmaster = master.num2date(moment)
+        cerebro._udtmaster = num2date(moment)
+        for at, data in enumerate(datas):
+            if stamps[at] is None:
+                data._check(forcedata=master)
+                if data.next(datamaster=master, ticks=False):
+                    stamps[at] = data.datetime[0]
+        for data, stamp in zip(datas, stamps, strict=True):
+            if stamp is None:
+                continue
+            if stamp > moment:
+                data.rewind()
+            elif not data.replaying:
+                data._tick_fill(force=True)
+        return moment
+
+    def _settle_orders(self) -> None:
+        """Backtrader's `_brokernotify`."""
+        broker = self.broker
+        broker.next()
+        while (order := broker.get_notification()) is not None:
+            owner = order.owner
+            self.notify(self.strategies[0] if owner is None else owner, order)
+
+    def tell(self, owner: Any, order: Any) -> None:
+        owner._addnotification(order, quicknotify=self.cerebro.p.quicknotify)
+
+
+def _followers(datas: list[Any]) -> list[bool]:
+    """Resampled feeds do not lead the clock, unless there is nothing else (as in `_runnext`)."""
+    follows = [bool(data.resampling and not data.replaying) for data in datas]
+    return [False] * len(datas) if all(follows) else follows
+
+
+def _ignore(_: bool) -> None:
+    """Until the lines of the feeds are guarded there is nobody to tell."""

@@ -1,0 +1,156 @@
+"""The bytes of a state: header, the bot's counters, the tails of the lines, what differs from the baseline.
+
+    magic 4 | version 1 | packing 1 | fingerprint 12 | checksum 8 | body (deflated if packing is 1)
+
+The checksum covers everything else, so a changed bit is found before anything is read. It is no
+signature: a body is read as if anybody could have written it (see `reading`). Nothing here writes a
+file or a row; who dies in the middle leaves the former state.
+"""
+
+import struct
+import zlib
+from array import array
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final
+
+from strategies.engine.errors import CodeChanged, HistoryTooShort, StateInvalid
+from strategies.engine.reading import Reader
+
+MAGIC: Final = b"1BAR"
+VERSION: Final = 1
+HEADER: Final = struct.Struct("<4sBB12s8s")
+CHECKED_FROM: Final = 18
+PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it saves
+LARGEST: Final = 1 << 28
+SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the bot itself remembers, beside Backtrader's objects."""
+
+    next_order: int = 1
+    next_trade: int = 1
+    stamp: int | None = None  # ms, of the last step
+    trade_from: int | None = None  # ms; orders of earlier bars are rejected
+    open_trades: list[Any] = field(default_factory=list)
+    volatile: list[int] = field(default_factory=list)  # anchors whose content is never the same twice
+    baseline: bytes = b""  # digest of the contents that the state relies on
+
+
+def seal(body: bytes, fingerprint: bytes) -> bytes:
+    """Put the header before a body."""
+    packing = 0
+    if len(body) >= PACK_FROM:
+        packed = zlib.compress(body, 1)
+        if len(packed) < len(body):
+            body, packing = packed, 1
+    start = HEADER.pack(MAGIC, VERSION, packing, fingerprint, b"")[:CHECKED_FROM]
+    return start + _checksum(start, body) + body
+
+
+def unseal(state: bytes, fingerprint: bytes | None) -> bytes:
+    """Check the header and return the body. `fingerprint` None accepts a state of any code."""
+    if type(state) is not bytes or len(state) < HEADER.size:
+        raise StateInvalid("a state is at least as long as its header; this is cut short or no state")
+    magic, version, packing, made_by, checksum = HEADER.unpack_from(state)
+    if magic != MAGIC:
+        raise StateInvalid("these bytes are no state of the engine")
+    if version != VERSION:
+        raise StateInvalid(f"the state has format version {version}, this engine reads version {VERSION}")
+    body = state[HEADER.size :]
+    if checksum != _checksum(state[:CHECKED_FROM], body):
+        raise StateInvalid("the checksum does not fit: the state was cut or altered")
+    if fingerprint is not None and made_by != fingerprint:
+        raise CodeChanged(
+            "the state was made by other code, parameters or feeds "
+            f"({made_by.hex()}, not {fingerprint.hex()}); rebuild it from the stored bars with Engine.rebuild"
+        )
+    return _unpacked(body) if packing else body
+
+
+def _checksum(start: bytes, body: bytes) -> bytes:
+    return blake2b(body, digest_size=8, key=start).digest()
+
+
+def _unpacked(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        plain = unpacker.decompress(body, LARGEST)
+    except zlib.error as exc:
+        raise StateInvalid("the state cannot be unpacked") from exc
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise StateInvalid("the state is too large or cut short")
+    return plain
+
+
+def write_lines(out: bytearray, lines: list[Any]) -> None:
+    """Depths and lengths, then the tails of all lines as doubles."""
+    length = floor = -1
+    tails = []
+    whole = lines[0]._horizon.whole if lines else 0
+    for line in lines:
+        count, depth, tail, at = line.lencount, -line._floor, line._tail, line._idx
+        kept = count if count <= whole or count <= depth + 1 else depth + 1
+        beyond = len(tail) - 1 - at
+        flags = SAME_LENGTH * (count == length) | SAME_FLOOR * (depth == floor)
+        if beyond or line.extension:
+            flags |= IRREGULAR
+        out.append(flags)
+        if count != length:
+            _size(out, count)
+            length = count
+        if depth != floor:
+            _size(out, depth)
+            floor = depth
+        if flags & IRREGULAR:
+            _size(out, beyond)
+            _size(out, line.extension)
+        if at + 1 < kept:
+            raise HistoryTooShort(line._number, line._horizon.name_of(line._number), depth + 2)
+        tails.append(tail[at + 1 - kept :].tobytes())
+    out += b"".join(tails)
+
+
+def read_lines(reader: Reader, lines: list[Any]) -> None:
+    """The inverse of `write_lines`, into the lines."""
+    length = floor = beyond = extension = 0
+    whole = lines[0]._horizon.whole if lines else 0
+    kept_of = []
+    for line in lines:
+        flags = reader.take(1)[0]
+        if not flags & SAME_LENGTH:
+            length = reader.size()
+        if not flags & SAME_FLOOR:
+            floor = reader.size()
+        beyond, extension = (reader.size(), reader.size()) if flags & IRREGULAR else (0, 0)
+        kept = length if length <= whole or length <= floor + 1 else floor + 1
+        kept_of.append(kept + beyond)
+        line.lencount, line._floor, line._idx, line.extension = length, -floor, kept - 1, extension
+    if sum(kept_of) * 8 > len(reader.raw) - reader.at:
+        raise StateInvalid("the lines are cut short")
+    raw, at = reader.raw, reader.at
+    for line, kept in zip(lines, kept_of, strict=True):
+        tail = array("d")
+        tail.frombytes(raw[at : at + kept * 8])
+        line._tail = tail
+        at += kept * 8
+    reader.at = at
+
+
+def trim_lines(lines: list[Any]) -> None:
+    """Forget in memory what a state would not hold either, in bulk, so that a bar costs the same."""
+    whole = lines[0]._horizon.whole if lines else 0
+    for line in lines:
+        surplus = line._idx + line._floor
+        if surplus > 64 - line._floor and line.lencount > whole:
+            del line._tail[:surplus]
+            line._idx -= surplus
+
+
+def _size(out: bytearray, number: int) -> None:
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)

@@ -1,0 +1,144 @@
+"""Names that a state may use: strings of one byte, and the classes and functions that may be made of it.
+
+A state names classes and functions by text, and only those are found that were there when the engine
+was built: Backtrader's own, and what the modules of the participating classes hold. Nothing is
+imported for a state.
+"""
+
+import builtins
+import math
+import operator
+import sys
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Final
+
+import backtrader as bt
+from backtrader.utils.autodict import AutoDict, AutoDictList, AutoOrderedDict, DotDict
+
+# Order matters: the index of a string is its code in every state of this format version. Append only.
+STRINGS: Final = (
+    "ref", "broker", "info", "comminfo", "triggered", "_active", "status", "_plimit", "exectype", "size",
+    "created", "_limitoffset", "executed", "position", "valid", "dteos", "plen", "pannotated", "params", "p",
+    "owner", "data", "price", "pricelimit", "tradeid", "oco", "trailamount", "trailpercent", "parent",
+    "transmit", "simulated", "histnotify", "pclose", "exbits", "p1", "p2", "dt", "remsize", "value", "comm",
+    "margin", "pnl", "psize", "pprice", "closed", "opened", "closedvalue", "openedvalue", "closedcomm",
+    "openedcomm", "price_orig", "adjbase", "upopened", "upclosed", "updt", "datetime", "cash", "_value",
+    "_valuemkt", "_valuelever", "_valuemktlever", "_leverage", "_unrealized", "_fundval",  # 64
+    "_fundshares", "pnlcomm", "justopened", "isopen", "isclosed", "baropen", "dtopen", "barclose", "dtclose",
+    "barlen", "historyon", "history", "commission", "long", "_minperstatus", "_dlens", "_orderspending",
+    "_tradespending", "order", "startingcash", "dtcmp", "dtkey", "dtcmp1", "dtkey1", "_sentinel",
+    "backtrader.order:BuyOrder", "backtrader.order:SellOrder", "backtrader.order:BuyOrder.params",
+    "backtrader.order:SellOrder.params", "backtrader.order:OrderData", "backtrader.order:OrderExecutionBit",
+    "backtrader.position:Position", "backtrader.trade:Trade", "backtrader.trade:TradeHistory",
+    "backtrader.utils.autodict:AutoOrderedDict", "backtrader.utils.autodict:AutoDict",
+    "backtrader.utils.autodict:AutoDictList", "backtrader.utils.autodict:DotDict",
+    "collections:OrderedDict", "collections:defaultdict", "queue", "tick_close", "tick_low", "tick_high",
+    "tick_open", "tick_volume", "tick_openinterest", "tick_last", "_laststatus", "_dtmaster", "_udtmaster",
+    "_when", "_dtwhen", "_dwhen", "_lastcall", "_nexteos", "_curdate", "_curmonth", "_monthmask", "_curweek",
+    "_weekmask", "lastwhen", "_nextdteos", "_lasteos", "_lastdteos", "_firstbar", "compcount", "_dlen",
+    "_barstack", "_barstash", "bar", "close", "low", "high", "open", "volume", "openinterest", "cheat",
+    "_tz", "_closed", "reason", "logic",
+)  # fmt: skip
+CODE_OF_STRING: Final = {text: code for code, text in enumerate(STRINGS)}
+
+PARAMETERS_OF: Final = (bt.order.BuyOrder, bt.order.SellOrder)
+SHAPES: Final = {  # attributes in the order in which Backtrader's constructors set them
+    bt.order.OrderData: tuple(vars(bt.order.OrderData())),
+    bt.order.OrderExecutionBit: tuple(vars(bt.order.OrderExecutionBit())),
+    bt.position.Position: tuple(vars(bt.position.Position())),
+}
+FRAMEWORK: Final = ("backtrader.", "strategies.engine.")
+LIBRARIES: Final = (builtins, math, operator)  # whose functions a strategy may hold as plain values
+
+
+def token_of(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"
+
+
+class Names:
+    """Classes and functions by token. The first of a name wins: participants before their neighbours."""
+
+    def __init__(self, participants: Iterable[type]) -> None:
+        self.classes: dict[str, type] = {}
+        self.functions: dict[str, Any] = {}
+        self.tokens: dict[type, str] = {}
+        self._seen: set[int] = set()
+        for cls in PARAMETERS_OF:
+            self._name(f"{token_of(cls)}.params", cls.params)
+        for cls in (AutoOrderedDict, AutoDict, AutoDictList, DotDict, OrderedDict, defaultdict):
+            self._name(token_of(cls), cls)
+        for module in (bt.order, bt.position, bt.trade, bt.dataseries):
+            self._module(module)
+        chosen = list(participants)
+        for cls in chosen:
+            self._name(token_of(cls), cls)
+        for cls in chosen:
+            for base in cls.__mro__:
+                if not is_backtrader(base) and base is not object:
+                    self._neighbours(base)
+
+    def _name(self, token: str, cls: type) -> None:
+        if self.classes.setdefault(token, cls) is cls:
+            self.tokens.setdefault(cls, token)
+
+    def _module(self, module: ModuleType) -> None:
+        for value in list(vars(module).values()):
+            self._admit(value)
+
+    def _neighbours(self, cls: type) -> None:
+        """What the code of a class can reach by name: its module, its own attributes, its closures."""
+        if id(cls) in self._seen:
+            return
+        self._seen.add(id(cls))
+        self._name(token_of(cls), cls)
+        module = sys.modules.get(cls.__module__)
+        if module is not None and id(module) not in self._seen:
+            self._seen.add(id(module))
+            self._module(module)
+        for value in list(vars(cls).values()):
+            self._admit(value)
+            if isinstance(value, FunctionType):
+                for cell in value.__closure__ or ():
+                    self._admit(_content(cell))
+                for name in value.__code__.co_names:
+                    self._admit(value.__globals__.get(name))
+
+    def _admit(self, value: Any) -> None:
+        if isinstance(value, type):
+            if value.__module__ not in {"builtins", "typing"} and token_of(value) not in self.classes:
+                self._name(token_of(value), value)
+                if not is_backtrader(value):
+                    for inner in list(vars(value).values()):
+                        if isinstance(inner, type) and inner is not value:
+                            self._admit(inner)
+        elif isinstance(value, FunctionType):
+            self.functions.setdefault(token_of(value), value)
+
+    def function(self, token: str) -> Any:
+        """Return the function of that token or None. Builtins of three modules are always there."""
+        found = self.functions.get(token)
+        if found is None:
+            home, _, name = token.partition(":")
+            for library in LIBRARIES:
+                if library.__name__ == home.lstrip("_"):
+                    found = vars(library).get(name)
+        return found if isinstance(found, FunctionType | BuiltinFunctionType) else None
+
+
+def is_backtrader(cls: type) -> bool:
+    """Whether a class is the library's or the engine's, not the user's."""
+    return cls.__module__.startswith(FRAMEWORK)
+
+
+def is_enum(value: object) -> bool:
+    return isinstance(value, Enum)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # an empty cell
+        return None
