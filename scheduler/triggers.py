@@ -58,7 +58,31 @@ def milliseconds(at: datetime) -> int:
     return (at - EPOCH) // timedelta(milliseconds=1)
 
 
-class BarTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+class _Fires(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """A trigger that is a value: two that fire alike are equal."""
+
+    __slots__ = ()
+
+    def next_ms(self, after_ms: int) -> int:
+        raise NotImplementedError
+
+    def as_json(self) -> dict[str, str | int]:
+        raise NotImplementedError
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """Answer APScheduler. Fires that were missed between `previous_fire_time` and `now` are one fire."""
+        first = milliseconds(now) - 1
+        after = first if previous_fire_time is None else milliseconds(max(previous_fire_time, now))
+        return moment(self.next_ms(after))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Fires) and self.as_json() == other.as_json()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.as_json().items()))
+
+
+class BarTrigger(_Fires):
     """Fires `settle_ms` after every close of `interval`."""
 
     __slots__ = ("interval", "length_ms", "settle_ms")
@@ -72,20 +96,11 @@ class BarTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
         """Return the first fire after `after_ms`."""
         return ((after_ms - self.settle_ms) // self.length_ms + 1) * self.length_ms + self.settle_ms
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """Answer APScheduler. Fires that were missed between `previous_fire_time` and `now` are one fire."""
-        after = (
-            milliseconds(now) - 1
-            if previous_fire_time is None
-            else milliseconds(max(previous_fire_time, now))
-        )
-        return moment(self.next_ms(after))
-
     def as_json(self) -> dict[str, str | int]:
         return {"interval": self.interval, "settle_ms": self.settle_ms}
 
 
-class CronSchedule(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+class CronSchedule(_Fires):
     """Fires `settle_ms` after the times of a cron expression of five fields.
 
     `CRON_TZ=Europe/Berlin 0 9 * * mon-fri` gives the time zone; without it the zone is UTC. A local
@@ -106,21 +121,8 @@ class CronSchedule(BaseTrigger):  # type: ignore[misc]  # APScheduler has no typ
         after = after_ms - self.settle_ms
         return min(_next_of(rule, after, self.zone) for rule in self._rules) + self.settle_ms
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """Answer APScheduler. Fires that were missed between `previous_fire_time` and `now` are one fire."""
-        after = (
-            milliseconds(now) - 1
-            if previous_fire_time is None
-            else milliseconds(max(previous_fire_time, now))
-        )
-        return moment(self.next_ms(after))
-
     def as_json(self) -> dict[str, str | int]:
         return {"cron": self.expression, "settle_ms": self.settle_ms}
-
-
-def _after(previous: datetime | None, now: datetime) -> int:
-    return milliseconds(now) - 1 if previous is None else milliseconds(max(previous, now))
 
 
 def parse_trigger(found: object) -> BarTrigger | CronSchedule:
