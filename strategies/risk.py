@@ -228,7 +228,7 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
     def _protect(self, data: Any, position: Any) -> None:
         owner, tradeid = self.keepers.get(data) or (self.cerebro.runningstrats[0], 0)
         side = -1 if position.size < 0 else 1
-        place = self.sell if side > 0 else self.buy
+        order_type = bt.order.SellOrder if side > 0 else bt.order.BuyOrder
         stop = None
         for percent, exectype, reason in (
             (self.p.stop_loss_pct, bt.Order.Stop, "stop_loss"),
@@ -236,12 +236,22 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
         ):
             away = -side if exectype == bt.Order.Stop else side
             price = 0.0 if percent is None else position.price * (1 + away * percent / 100)
-            if price > 0:  # a short position cannot gain more than 100 %
-                # It closes what is there and needs no cash. Accepted at once, it can be withdrawn at once.
-                stop = place(
-                    owner, data, abs(position.size), price=price, exectype=exectype, tradeid=tradeid,
-                    oco=stop, _checksubmit=False, logic=RISK, reason=reason,
-                )  # fmt: skip
+            if price <= 0:  # a short position cannot gain more than 100 %
+                continue
+            order = order_type(
+                owner=owner,
+                data=data,
+                size=abs(position.size),
+                price=price,
+                exectype=exectype,
+                tradeid=tradeid,
+            )
+            order.addinfo(logic=RISK, reason=reason)
+            self._ocoize(order, stop)
+            stop = order
+            # By the class and not by self: whoever stops a bot from trading must not leave it unprotected.
+            # It closes what is there and needs no cash. Accepted at once, it can be withdrawn at once.
+            RiskBroker.submit(self, order, check=False)
 
     def _cancel_all(self, orders: Any) -> None:
         for order in list(orders):
