@@ -129,6 +129,8 @@ def _chosen(rt: Runtime, only: Sequence[int] | None) -> tuple[Loaded, ...]:
         chosen = [bot.id for bot in runs if only is None or bot.id in only]
         for bot_id in sorted(set(only or bots) - set(chosen)):
             say(f"replay: bot {bot_id} is left out: it is {_idle_word(bots[bot_id])}")
+        if not chosen:
+            raise CommandFailed(Ending.NOT_RUNNING, "there is no bot to replay")
         return load(connection, chosen)
 
 

@@ -1,6 +1,6 @@
 """What the doctor finds out about strategies and bots: code that loads, rows that could run."""
 
-import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from persistence.database import Database
 from strategies.faults import InvalidConfig
 
 MOST_SHOWN: Final = 20
+PASSWORD: Final = re.compile(r"^\s*url\s*=.*(?:://[^/\s]*:[^@\s]+@|password=)", re.MULTILINE)
 
 
 def plugins(settings: Settings) -> Iterator[Check]:
@@ -91,7 +92,7 @@ def settings_file(path: Path) -> Iterator[Check]:
         yield fail(
             "permissions", f"{path} has mode {mode:o}: everybody may change it", f"run: chmod o-w {path}"
         )
-    elif mode & stat.S_IROTH and "password" in os.fspath(path.read_text(encoding="utf-8", errors="replace")):
+    elif mode & stat.S_IROTH and PASSWORD.search(path.read_text(encoding="utf-8", errors="replace")):
         yield warn(
-            "permissions", f"{path} may hold a password and everybody may read it", f"run: chmod o-r {path}"
+            "permissions", f"{path} holds a password and everybody may read it", f"run: chmod o-r {path}"
         )
