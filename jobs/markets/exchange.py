@@ -25,7 +25,7 @@ from jobs.markets.ccxt_border import (
     symbols_of,
     timeframe_of,
 )
-from jobs.markets.port import Fetched, MarketRefused, MarketUnavailable, Rejected
+from jobs.markets.port import Fetched, MarketRefused, MarketUnavailable, Rejected, canonical_symbol
 from strategies.engine.values import Bar, interval_ms
 
 # An answer ends after this many pages or seconds, so that nobody waits for years of candles in one step.
@@ -65,7 +65,7 @@ class ExchangeMarket:
             if self._exchange is None:
                 self._exchange = connect(self.exchange_id, self.timeout_ms, self.base_url)
             timeframe = timeframe_of(self._exchange, interval)
-            name = self._guarded(lambda: self._symbol(symbol))
+            name = self._guarded(lambda: self._symbol(canonical_symbol(symbol)))
             return self._pages(name, timeframe, asked)
 
     def _symbol(self, symbol: str) -> str:

@@ -15,6 +15,7 @@ import socket
 import struct
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -106,11 +107,13 @@ class Venue:
         limit = min(int(query.get("limit", 500)), MOST_CANDLES)
         now = self.now()
         end = min(int(query.get("endTime", now)), now)
-        shown = [candle for candle in self.series.get((symbol, interval), []) if candle[0] <= end]
+        candles = self.series.get((symbol, interval), [])
+        last = bisect_right(candles, end, key=_opened)
+        first = max(0, last - limit)
         if "startTime" in query:
-            start = int(query["startTime"])
-            shown = [candle for candle in shown if candle[0] >= start][:limit]
-        rows = [kline(candle, length, now) for candle in shown[-limit:]]
+            first = bisect_left(candles, int(query["startTime"]), key=_opened)
+            last = min(last, first + limit)
+        rows = [kline(candle, length, now) for candle in candles[first:last]]
         return 200, self.tamper(rows) if self.tamper else rows
 
     def exchange_info(self) -> dict[str, Any]:
@@ -124,6 +127,10 @@ class Venue:
             "exchangeFilters": [],
             "symbols": listed,
         }
+
+
+def _opened(candle: Candle) -> int:
+    return int(candle[0])
 
 
 def length_ms(interval: str) -> int:
