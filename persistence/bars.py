@@ -83,10 +83,11 @@ def recorded_range(
     transaction: Transaction, source: str, symbol: str, interval: str
 ) -> tuple[int, int] | None:
     """Return the open times (ms) of the first and the last recorded bar, or None if there is none."""
+    # Two queries in one: SQLite looks up a lone min or max in the key, and scans the series for both.
+    series = "FROM bars WHERE source = :source AND symbol = :symbol AND interval = :interval"
     row = run(
         transaction,
-        "SELECT min(open_time), max(open_time) FROM bars"
-        " WHERE source = :source AND symbol = :symbol AND interval = :interval",
+        f"SELECT (SELECT min(open_time) {series}), (SELECT max(open_time) {series})",
         {"source": source, "symbol": symbol, "interval": interval},
     ).first()
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))

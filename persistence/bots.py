@@ -13,6 +13,7 @@ from persistence.errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.money import read_money
 from persistence.rows import MOVES, Bot
 from persistence.setwise import ids_of, in_ids
+from persistence.text import storable
 from persistence.transaction import Transaction, is_sqlite, moment, ms_of, run
 
 __all__ = [
@@ -266,7 +267,7 @@ def record_failure(  # noqa: PLR0913 -- everything that a row says about a failu
     actor: str = "service",
 ) -> int:
     """Count a failure in the bot's row and return how many there were in a row; 0 if the bot is gone."""
-    text = message[:LONGEST_MESSAGE]
+    text = storable(message[:LONGEST_MESSAGE])
     row = run(
         transaction,
         "UPDATE trading_bots SET error_count = error_count + 1, last_error = :text, retry_at = :retry_at"
@@ -353,7 +354,19 @@ def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, t
     mine = "" if user_id is None else " WHERE b.user_id = :user_id"
     rows = run(
         transaction,
-        f"SELECT b.id, s.last_bar, {beat_at} FROM trading_bots b LEFT JOIN bot_states s ON s.bot_id = b.id{mine}",  # noqa: S608 -- constants
+        f"SELECT b.id, s.last_bar, {beat_at} FROM trading_bots b"
+        f" LEFT JOIN bot_states s ON s.bot_id = b.id{mine}",
         _only(user_id),
     )
     return {int(row[0]): (row[1], row[2]) for row in rows}
+
+
+def forgive_all(transaction: Transaction, user_id: int | None = None, *, actor: str = "service") -> int:
+    """Give the bots that their errors have stopped a new chance; return how many there were."""
+    mine = "" if user_id is None else " AND user_id = :user_id"
+    return run(
+        transaction,
+        "UPDATE trading_bots SET status = 'stopped', error_count = 0, retry_at = NULL, edited_by = :actor,"
+        " edit_reason = 'started afresh' WHERE status = 'error'" + mine,
+        {"actor": actor, **_only(user_id)},
+    ).rowcount

@@ -11,7 +11,6 @@ CONNECT_TIMEOUT_S: Final = 5
 ANSWER_TIMEOUT_S: Final = 15.0  # longer than the server's own limits, which then speak first
 
 PRAGMAS: Final = (
-    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode = WAL",
     # NORMAL would lose the last commits on power loss: an order sent, its intent gone.
     "PRAGMA synchronous = FULL",

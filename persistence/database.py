@@ -37,11 +37,14 @@ WRITES: Final = "onebar_writes"  # execution option of a connection: its transac
 class Database:
     """A database that is open. Threads may share it; processes may not (open one in each)."""
 
-    def __init__(self, url: str, engine: sa.Engine, dialect: Dialect) -> None:
+    def __init__(
+        self, url: str, engine: sa.Engine, dialect: Dialect, turn_timeout_ms: int = BUSY_TIMEOUT_MS
+    ) -> None:
         self.url = url
         self.engine = engine
         self.dialect = dialect
         self._writer = threading.Lock() if dialect == "sqlite" else None
+        self._turn_timeout_s = turn_timeout_ms / 1_000
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -79,7 +82,7 @@ class Database:
         if self._writer is None:
             yield
             return
-        if not self._writer.acquire(timeout=BUSY_TIMEOUT_MS / 1_000):
+        if not self._writer.acquire(timeout=self._turn_timeout_s):
             raise DatabaseUnavailable("another thread of this process keeps writing")
         try:
             yield
@@ -87,21 +90,26 @@ class Database:
             self._writer.release()
 
 
-def open_database(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Database:
+def open_database(
+    url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+) -> Database:
     """Open `sqlite:///FILE` or `postgresql://...`. Connects to nothing yet.
+
+    `answer_timeout_s` bounds the wait for a PostgreSQL server's answer, `busy_timeout_ms` that for
+    the lock of an SQLite file.
 
     Raises ValueError for another kind of URL.
     """
     parsed = make_url(url)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
-        return Database(url, _sqlite_engine(parsed), "sqlite")
+        return Database(url, _sqlite_engine(parsed, busy_timeout_ms), "sqlite", busy_timeout_ms)
     if backend == "postgresql":
         return Database(url, _postgres_engine(parsed, answer_timeout_s), "postgresql")
     raise ValueError(f"database URL {parsed!r} must begin with sqlite:/// or postgresql://")
 
 
-def _sqlite_engine(url: URL) -> sa.Engine:
+def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
     if url.database in {None, "", ":memory:"}:
         raise ValueError("a database in memory would not outlive the process: name a file, sqlite:///FILE")
     engine = sa.create_engine(
@@ -109,7 +117,7 @@ def _sqlite_engine(url: URL) -> sa.Engine:
         poolclass=sa.QueuePool,
         pool_size=POOL_SIZE,
         max_overflow=-1,
-        connect_args={"timeout": BUSY_TIMEOUT_MS / 1_000, "check_same_thread": False},
+        connect_args={"timeout": busy_timeout_ms / 1_000, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")

@@ -31,6 +31,14 @@ class StaleState(Exception):
         self.bot_id = bot_id
 
 
+class UnsavableStep(ValueError):
+    """A step that says something the ledger cannot hold: a fault of this bot, found before any SQL ran."""
+
+    def __init__(self, bot_id: int, reason: str) -> None:
+        super().__init__(f"a step of bot {bot_id} cannot be saved: {reason}")
+        self.bot_id = bot_id
+
+
 class NoSuchBot(LookupError):
     def __init__(self, bot_id: int) -> None:
         super().__init__(f"there is no bot {bot_id}")

@@ -70,29 +70,32 @@ GIVEN: Final = (
 
 @cache
 def _move_sql() -> str:
+    names = ", ".join(f"n.{name}" for name, _ in GIVEN)
     sets = ", ".join(f"{name} = n.{name}" for name, _ in STATE)
     return f"""
-WITH n AS MATERIALIZED (SELECT * FROM {arrays(GIVEN)}),
+WITH n AS MATERIALIZED (SELECT {names} FROM {arrays(GIVEN)}),
 held AS MATERIALIZED (
-  SELECT b.id FROM trading_bots b JOIN n ON n.bot_id = b.id
+  SELECT b.id, s.configuration FROM trading_bots b JOIN n ON n.bot_id = b.id
+  LEFT JOIN bot_states s ON s.bot_id = b.id
   WHERE n.revision IS NULL OR n.revision = b.revision
   ORDER BY b.id FOR NO KEY UPDATE OF b
 ),
-before AS (SELECT s.bot_id, s.configuration FROM bot_states s JOIN n ON n.bot_id = s.bot_id),
 moved AS (
   UPDATE bot_states s SET {sets} FROM n JOIN held ON held.id = n.bot_id
-  WHERE s.bot_id = n.bot_id AND s.version = n.from_version RETURNING s.bot_id
+  WHERE s.bot_id = n.bot_id AND s.version = n.from_version
+  RETURNING s.bot_id, held.configuration IS DISTINCT FROM n.configuration AS is_new
 ),
 born AS (
   INSERT INTO bot_states (bot_id, {NAMES})
   SELECT n.bot_id, {", ".join(f"n.{name}" for name, _ in STATE)} FROM n JOIN held ON held.id = n.bot_id
-  WHERE n.from_version = 0 ON CONFLICT (bot_id) DO NOTHING RETURNING bot_id
+  WHERE n.from_version = 0 ON CONFLICT (bot_id) DO NOTHING RETURNING bot_id, true AS is_new
 )
 UPDATE trading_bots b SET last_heartbeat = %(now)s, current_balance = n.balance::numeric,
   total_pnl = b.total_pnl + n.gain::numeric, error_count = 0, last_error = NULL, retry_at = NULL
-FROM n LEFT JOIN before ON before.bot_id = n.bot_id
-WHERE b.id = n.bot_id AND b.id IN (SELECT bot_id FROM moved UNION ALL SELECT bot_id FROM born)
-RETURNING b.id, before.configuration IS DISTINCT FROM n.configuration"""
+FROM (SELECT bot_id, is_new FROM moved UNION ALL SELECT bot_id, is_new FROM born) AS done
+JOIN n USING (bot_id)
+WHERE b.id = done.bot_id
+RETURNING b.id, done.is_new"""
 
 
 def _move_postgresql(transaction: Transaction, moves: Sequence[Move], now_ms: int) -> dict[int, bool]:

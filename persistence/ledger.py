@@ -5,8 +5,10 @@ Written set-wise by `persistence.steps`, after its guard. Read by `persistence.h
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from persistence.errors import UnsavableStep
 from persistence.money import text_of, text_or_none
 from persistence.setwise import Target, write_rows
 from persistence.transaction import Transaction, is_sqlite
@@ -14,6 +16,8 @@ from persistence.transaction import Transaction, is_sqlite
 if TYPE_CHECKING:
     from persistence.steps import Advance
     from strategies.engine.values import OrderEvent, Step, TradeEvent
+
+Cells = tuple[Any, ...]
 
 STEPS: Final = Target(
     "bot_steps",
@@ -65,31 +69,40 @@ def client_order_id(bot_id: int, bar: int, number: int) -> str:
     return f"ob-{bot_id}-{bar // 1_000}-{number}"
 
 
-def write_ledger(transaction: Transaction, advances: Sequence["Advance"], *, now_ms: int) -> None:
+@dataclass(slots=True)
+class Pages:
+    """The rows of a bot. What is said twice of an order, trade or position is kept as it was said last."""
+
+    steps: list[Cells] = field(default_factory=list)
+    orders: dict[int, Cells] = field(default_factory=dict)
+    trades: dict[int, Cells] = field(default_factory=dict)
+    positions: dict[int, Cells] = field(default_factory=dict)
+    held: list[Cells] = field(default_factory=list)
+
+
+def pages_of(advance: "Advance", now_ms: int) -> Pages:
+    """Return the rows of an advance. Raises UnsavableStep for what has no place in the ledger."""
+    pages = Pages(steps=list(_step_rows(advance, now_ms)), held=_held_rows(advance))
+    for bar, step, *_ in advance.steps:
+        for order in step.orders:
+            pages.orders[order.ref] = _order_row(advance, bar, order)
+        for trade in step.trades:
+            pages.positions[trade.ref] = _position_row(advance, trade)
+            if not trade.is_open:
+                pages.trades[trade.ref] = _trade_row(advance, trade)
+    return pages
+
+
+def write_pages(transaction: Transaction, pages: Sequence[Pages]) -> None:
     """Write what the steps did. The caller's guard has made sure that it is not there yet."""
-    steps: list[tuple[Any, ...]] = []
-    orders: dict[tuple[int, int], tuple[Any, ...]] = {}
-    trades: dict[tuple[int, int], tuple[Any, ...]] = {}
-    positions: dict[tuple[int, int], tuple[Any, ...]] = {}
-    held: list[tuple[Any, ...]] = []
-    for advance in advances:
-        steps += _step_rows(advance, now_ms)
-        for bar, step, *_ in advance.steps:
-            for order in step.orders:
-                orders[advance.bot_id, order.ref] = _order_row(advance, bar, order)
-            for trade in step.trades:
-                positions[advance.bot_id, trade.ref] = _position_row(advance, trade)
-                if not trade.is_open:
-                    trades[advance.bot_id, trade.ref] = _trade_row(advance, trade)
-        held += _held_rows(advance)
-    write_rows(transaction, STEPS, steps)
-    write_rows(transaction, ORDERS, list(orders.values()))
-    write_rows(transaction, TRADES, list(trades.values()))
-    write_rows(transaction, POSITIONS, list(positions.values()))
-    _follow_positions(transaction, held)
+    write_rows(transaction, STEPS, [row for each in pages for row in each.steps])
+    write_rows(transaction, ORDERS, [row for each in pages for row in each.orders.values()])
+    write_rows(transaction, TRADES, [row for each in pages for row in each.trades.values()])
+    write_rows(transaction, POSITIONS, [row for each in pages for row in each.positions.values()])
+    _follow_positions(transaction, [row for each in pages for row in each.held])
 
 
-def _step_rows(advance: "Advance", now_ms: int) -> Iterable[tuple[Any, ...]]:
+def _step_rows(advance: "Advance", now_ms: int) -> Iterable[Cells]:
     took_ms = advance.took_ms / len(advance.steps)
     for index, (bar, step, *trading) in enumerate(advance.steps, advance.from_version + 1):
         yield (
@@ -109,7 +122,7 @@ def _symbol(advance: "Advance", feed: str) -> str:
     return (advance.symbols or {}).get(feed, advance.symbol)
 
 
-def _order_row(advance: "Advance", bar: int, order: "OrderEvent") -> tuple[Any, ...]:
+def _order_row(advance: "Advance", bar: int, order: "OrderEvent") -> Cells:
     return (
         advance.bot_id, order.ref, client_order_id(advance.bot_id, order.created_at, order.ref),
         _symbol(advance, order.feed), order.feed, order.side, order.exectype, text_of(order.size),
@@ -123,9 +136,9 @@ def _info_text(info: Mapping[str, str]) -> str:
     return json.dumps(dict(info)) if info else "{}"
 
 
-def _trade_row(advance: "Advance", trade: "TradeEvent") -> tuple[Any, ...]:
+def _trade_row(advance: "Advance", trade: "TradeEvent") -> Cells:
     if trade.exit_price is None or trade.closed_at is None:
-        raise ValueError(f"trade {trade.ref} of bot {advance.bot_id} is closed without price or bar")
+        raise UnsavableStep(advance.bot_id, f"trade {trade.ref} is closed without price or bar")
     return (
         advance.bot_id, trade.ref, _symbol(advance, trade.feed), trade.feed, _side(trade),
         text_of(abs(trade.entry_size)), trade.opened_at, trade.opened_at, text_of(trade.entry_price),
@@ -135,7 +148,7 @@ def _trade_row(advance: "Advance", trade: "TradeEvent") -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _position_row(advance: "Advance", trade: "TradeEvent") -> tuple[Any, ...]:
+def _position_row(advance: "Advance", trade: "TradeEvent") -> Cells:
     return (
         advance.bot_id, trade.ref, _symbol(advance, trade.feed), trade.feed, _side(trade),
         text_of(abs(trade.size)), text_of(trade.entry_price), trade.opened_at, trade.closed_at,
@@ -146,7 +159,7 @@ def _side(trade: "TradeEvent") -> str:
     return "long" if trade.is_long else "short"
 
 
-def _held_rows(advance: "Advance") -> list[tuple[Any, ...]]:
+def _held_rows(advance: "Advance") -> list[Cells]:
     """Return (bot, feed, quantity, price) of feeds on which orders were executed and a position is left.
 
     A trade says nothing while it is open, however often it grows or shrinks.
@@ -160,7 +173,7 @@ def _held_rows(advance: "Advance") -> list[tuple[Any, ...]]:
     ]
 
 
-def _follow_positions(transaction: Transaction, held: Sequence[tuple[Any, ...]]) -> None:
+def _follow_positions(transaction: Transaction, held: Sequence[Cells]) -> None:
     """Set quantity and price of a feed's one open position. With several trades at once it is theirs only."""
     if not held:
         return

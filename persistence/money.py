@@ -9,7 +9,7 @@ EXACT: Final = Context(prec=1_200, Emax=999_999, Emin=-999_999)
 
 def text_of(value: float) -> str:
     """Return the shortest decimal that reads back as `value`, without an exponent."""
-    text = repr(value)
+    text = repr(float(value))  # numpy's doubles have a repr of their own
     return text if text[-1].isdigit() and "e" not in text else format(Decimal(text), "f")
 
 
@@ -18,7 +18,7 @@ def text_or_none(value: float | None) -> str | None:
 
 
 def money(value: float) -> Decimal:
-    return Decimal(repr(value))
+    return Decimal(repr(float(value)))
 
 
 def read_money(text: object) -> Decimal | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from persistence.setwise import Target, write_rows
+from persistence.text import storable
 from persistence.transaction import Transaction, is_sqlite, moment, run
 
 
@@ -77,7 +78,7 @@ def mark_failed(transaction: Transaction, key: str, *, error: str, retry_at_ms: 
         transaction,
         "UPDATE notifications SET attempts = attempts + 1, last_error = :error, next_attempt_at = :retry_at"
         " WHERE key = :key",
-        {"error": error, "retry_at": moment(transaction, retry_at_ms), "key": key},
+        {"error": storable(error), "retry_at": moment(transaction, retry_at_ms), "key": key},
     )
 
 

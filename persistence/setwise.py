@@ -5,23 +5,24 @@ statements. SQLite has no arrays and needs none: its statements do not travel.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from persistence.text import storable
 from persistence.transaction import Transaction, is_sqlite, iso
 
-# kind -> (array type of the parameter, SQL of the value, format of the parameter).
+# kind -> (array type of the parameter, SQL of the value).
 # Money travels as text, because that is what `repr` of a double is; moments travel as ms.
 KINDS: Final = {
-    "int": ("bigint[]", "n.{}", "s"),
-    "text": ("text[]", "n.{}", "s"),
-    "money": ("text[]", "n.{}::numeric", "s"),
-    "flag": ("boolean[]", "n.{}", "s"),
-    "double": ("double precision[]", "n.{}", "b"),
-    "bytes": ("bytea[]", "n.{}", "b"),
-    "moment": ("bigint[]", "TIMESTAMPTZ 'epoch' + n.{} * INTERVAL '1 millisecond'", "s"),
+    "int": ("bigint[]", "n.{}"),
+    "text": ("text[]", "n.{}"),
+    "money": ("text[]", "n.{}::numeric"),
+    "flag": ("boolean[]", "n.{}"),
+    "double": ("double precision[]", "n.{}"),
+    "bytes": ("bytea[]", "n.{}"),
+    "moment": ("bigint[]", "TIMESTAMPTZ 'epoch' + n.{} * INTERVAL '1 millisecond'"),
 }
 
 
@@ -43,22 +44,23 @@ def write_rows(transaction: Transaction, target: Target, rows: Sequence[Sequence
     """Insert rows, or update those that are there. No two of them may have the same key."""
     if not rows:
         return
+    columns = {
+        name: _ready(transaction, kind, column)
+        for (name, kind), column in zip(target.columns, zip(*rows, strict=True), strict=True)
+    }
     if is_sqlite(transaction):
-        moments = [index for index, (_, kind) in enumerate(target.columns) if kind == "moment"]
-        plain = [_with_text_moments(row, moments) for row in rows] if moments else rows
-        transaction.exec_driver_sql(_sqlite(target), [tuple(row) for row in plain])
+        transaction.exec_driver_sql(_sqlite(target), list(zip(*columns.values(), strict=True)))
     else:
-        names = [name for name, _ in target.columns]
-        columns = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
         transaction.exec_driver_sql(_postgresql(target), columns)
 
 
-def _with_text_moments(row: Sequence[Any], moments: Iterable[int]) -> Sequence[Any]:
-    values = list(row)
-    for index in moments:
-        if values[index] is not None:
-            values[index] = iso(values[index])
-    return values
+def _ready(transaction: Transaction, kind: str, column: Sequence[Any]) -> list[Any]:
+    """Return a column's values as the driver takes them."""
+    if kind == "text":
+        return [None if value is None else storable(value) for value in column]
+    if kind == "moment" and is_sqlite(transaction):
+        return [None if value is None else iso(value) for value in column]
+    return list(column)
 
 
 @cache
@@ -80,7 +82,8 @@ def _postgresql(target: Target) -> str:
 def arrays(columns: tuple[tuple[str, str], ...]) -> str:
     """Return SQL for a table `n` of parameters that are arrays, named as the columns."""
     names = ", ".join(name for name, _ in columns)
-    given = ", ".join(f"%({name}){KINDS[kind][2]}::{KINDS[kind][0]}" for name, kind in columns)
+    # Binary, because text would be escaped, element by element, in Python.
+    given = ", ".join(f"%({name})b::{KINDS[kind][0]}" for name, kind in columns)
     return f"unnest({given}) AS n({names})"
 
 

@@ -25,7 +25,7 @@ from persistence import guards
 from persistence.bots import bot_columns, bot_of
 from persistence.errors import StaleState
 from persistence.leases import Fence, assert_held
-from persistence.ledger import write_ledger
+from persistence.ledger import pages_of, write_pages
 from persistence.notifications import Notification, enqueue
 from persistence.rows import Bot
 from persistence.setwise import ids_of, in_ids
@@ -137,8 +137,8 @@ def save_steps(
 ) -> frozenset[int]:
     """Write the advances of a batch and return the ids of the bots that have moved.
 
-    The others were stale: nothing of them is written. Raises LeaseLost, and ValueError if a bot is
-    there twice.
+    The others were stale: nothing of them is written. Raises LeaseLost, UnsavableStep (names the bot;
+    nothing of the batch is written yet), and ValueError if a bot is there twice.
     """
     if fence is not None:
         assert_held(transaction, fence)
@@ -147,11 +147,11 @@ def save_steps(
         raise ValueError("two advances of one bot in a batch")
     if not ordered:
         return frozenset()
-    rows = [_guarded(advance) for advance in ordered]
-    moved = guards.move(transaction, rows, now_ms=now_ms)
+    pages = {advance.bot_id: pages_of(advance, now_ms) for advance in ordered}
+    moved = guards.move(transaction, [_guarded(advance) for advance in ordered], now_ms=now_ms)
     _keep_configurations(transaction, [advance for advance in ordered if moved.get(advance.bot_id)])
     saved = [advance for advance in ordered if advance.bot_id in moved]
-    write_ledger(transaction, saved, now_ms=now_ms)
+    write_pages(transaction, [pages[advance.bot_id] for advance in saved])
     enqueue(transaction, [each for advance in saved for each in advance.notifications], now_ms=now_ms)
     return frozenset(moved)
 

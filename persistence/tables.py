@@ -148,6 +148,7 @@ bot_steps: Final = sa.Table(
     sa.Column("trading", sa.Boolean, nullable=False),
     sa.Column("decided_at", Moment, nullable=False),
     sa.Column("took_ms", sa.Double, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 orders: Final = sa.Table(
@@ -176,6 +177,7 @@ orders: Final = sa.Table(
     sa.UniqueConstraint("client_order_id"),
     _listed("side", ("buy", "sell"), "side"),
     _listed("status", ORDER_STATUSES, "status"),
+    sqlite_with_rowid=False,
 )
 
 trading_trades: Final = sa.Table(
@@ -202,6 +204,7 @@ trading_trades: Final = sa.Table(
     sa.Column("exit_reason", sa.Text),
     sa.Column("bars", sa.BigInteger, nullable=False),
     _listed("side", ("long", "short"), "side"),
+    sqlite_with_rowid=False,
 )
 
 trading_positions: Final = sa.Table(
@@ -216,6 +219,7 @@ trading_positions: Final = sa.Table(
     sa.Column("opened_bar", sa.BigInteger, nullable=False),
     sa.Column("closed_bar", sa.BigInteger),
     _listed("side", ("long", "short"), "side"),
+    sqlite_with_rowid=False,
 )
 sa.Index(
     "ix_trading_positions_open",
@@ -237,6 +241,7 @@ bars: Final = sa.Table(
     sa.Column("close", sa.Double, nullable=False),
     sa.Column("volume", sa.Double, nullable=False),
     sa.Column("recorded_at", Moment, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 notifications: Final = sa.Table(

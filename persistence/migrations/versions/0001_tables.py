@@ -121,6 +121,7 @@ def _steps() -> None:
         _need("decided_at", MOMENT),
         _need("took_ms", sa.Double()),
         sa.PrimaryKeyConstraint("bot_id", "bar", name=op.f("pk_bot_steps")),
+        sqlite_with_rowid=False,
     )
 
 
@@ -152,6 +153,7 @@ def _ledger() -> None:
             "Created", "Submitted", "Accepted", "Partial", "Completed",
             "Canceled", "Expired", "Margin", "Rejected",
         ),
+        sqlite_with_rowid=False,
     )  # fmt: skip
     op.create_table(
         "trading_trades",
@@ -172,6 +174,7 @@ def _ledger() -> None:
         _need("bars", sa.BigInteger()),
         sa.PrimaryKeyConstraint("bot_id", "number", name=op.f("pk_trading_trades")),
         _listed("trading_trades", "side", "long", "short"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "trading_positions",
@@ -184,6 +187,7 @@ def _ledger() -> None:
         sa.Column("closed_bar", sa.BigInteger()),
         sa.PrimaryKeyConstraint("bot_id", "number", name=op.f("pk_trading_positions")),
         _listed("trading_positions", "side", "long", "short"),
+        sqlite_with_rowid=False,
     )
     is_open = sa.text("closed_bar IS NULL")
     op.create_index(
@@ -203,6 +207,7 @@ def _world() -> None:
         *(_need(name, sa.Double()) for name in ("open", "high", "low", "close", "volume")),
         _need("recorded_at", MOMENT),
         sa.PrimaryKeyConstraint("source", "symbol", "interval", "open_time", name=op.f("pk_bars")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "notifications",
