@@ -25,9 +25,10 @@ def alerts_of(bot_id: int, config: BotConfig, bar: int, step: Step) -> tuple[Not
     )
 
 
-def error_alert(bot_id: int, key: str, name: str, message: str) -> Notification:
+def owner_alert(bot_id: int, key: str, name: str, message: str, kind: str = "error") -> Notification:
+    """Return what the owner has to be told apart from trades; `key` makes it said once."""
     return Notification(
-        key=f"{bot_id}:{key}", bot_id=bot_id, bar=None, kind="error", title=name, body=f"[{name}] {message}"
+        key=f"{bot_id}:{key}", bot_id=bot_id, bar=None, kind=kind, title=name, body=f"[{name}] {message}"
     )
 
 
@@ -53,9 +54,15 @@ def _refused(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:
         return
     for order in step.orders:
         if order.status in {"Margin", "Rejected"}:
-            reason = order.info.get("refused", "not enough cash" if order.status == "Margin" else "refused")
             size = f"{order.side.upper()} {_quantity(order.size)} {config.symbol}"
-            yield "risk", f"[{config.name}] {size} REFUSED: {reason}{_mode(config)}"
+            yield "risk", f"[{config.name}] {size} REFUSED: {_why(order)}{_mode(config)}"
+
+
+def _why(order: OrderEvent) -> str:
+    if order.status == "Margin":
+        return "not enough cash"
+    # Without refused_by, the reason is the strategy's for wanting the order.
+    return order.info.get("reason", "") if "refused_by" in order.info else "by the broker"
 
 
 def _line(config: BotConfig, order: OrderEvent) -> str:

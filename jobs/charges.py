@@ -7,7 +7,7 @@ killed it. If the process dies before a charge is written the bar fails again, a
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jobs.alerts import error_alert
+from jobs.alerts import owner_alert
 from jobs.failures import PASSING, Failure, backoff_ms, stops_the_bot
 from jobs.settings import ServiceSettings
 from persistence import bots, notifications
@@ -38,7 +38,7 @@ def charge(
             if stopped or (bot.error_count == 0 and failure.kind not in PASSING):
                 key = f"error:{bot.revision}:{now_ms}"
                 verb = "STOPPED" if stopped else "ERROR"
-                alert = error_alert(bot.id, key, f"bot {bot.id}", f"{verb}: {failure.message}")
+                alert = owner_alert(bot.id, key, f"bot {bot.id}", f"{verb}: {failure.message}")
                 notifications.enqueue(connection, (alert,), now_ms=now_ms)
             charged[bot.id] = settled
     return charged

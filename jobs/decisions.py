@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.alerts import alerts_of, error_alert
+from jobs.alerts import alerts_of, owner_alert
 from jobs.due import Due
 from jobs.failures import Failure, FailureKind
 from jobs.runtime import Runtime
@@ -33,10 +33,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The state that the first due bar starts from, and since when the bot's life can be replayed."""
+    """The state that the first due bar starts from.
+
+    `first_bar` is where the bot's life can be replayed from. A life in which the code or parameters
+    changed cannot: `rebuilt` says that they did just now.
+    """
 
     state: bytes
     first_bar: int | None
+    rebuilt: bool = False
 
 
 def decide(due: Due, rt: Runtime) -> Decision:
@@ -58,15 +63,15 @@ def _start(due: Due, rt: Runtime) -> Start:
     if loaded.version == 0:
         return Start(due.engine.initial(trade_from=due.trade_from), due.bars[0].open_time)
     state = loaded.state if loaded.state is not None else rt.engines.state(due.bot.id)
-    first_bar = loaded.first_bar
+    first_bar, rebuilt = loaded.first_bar, False
     try:
         due.engine.check_state(state)
     except CodeChanged:
         state = due.engine.rebuild(_seen(due, rt), state)
-        first_bar = None
+        first_bar, rebuilt = None, True
     if due.trade_from != loaded.trade_from:
         state = due.engine.trading_from(state, due.trade_from)
-    return Start(state, first_bar)
+    return Start(state, first_bar, rebuilt)
 
 
 def _stepped(due: Due, start: Start, rt: Runtime) -> tuple[tuple[Step, ...], Failure | None]:
@@ -106,10 +111,7 @@ def _deepened(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence
     lived: list[tuple[Bar]] = []
     changes: dict[int, int] = {}
     if due.loaded.version:
-        bars = rt.markets.closed_bars(
-            due.series, start.first_bar - 1, due.after + interval_ms(due.series.interval)
-        )
-        lived = [(bar,) for bar in bars]
+        lived = _stored(due, start.first_bar - 1, rt)
         changes = _changes(due, start.first_bar, rt)
     everything = [*lived, *before, *rows]
     first = everything[0][0].open_time
@@ -140,9 +142,17 @@ def _changes(due: Due, first_bar: int, rt: Runtime) -> dict[int, int]:
 
 def _seen(due: Due, rt: Runtime) -> list[tuple[Bar]]:
     """Return the `lookback_bars` up to the cursor: what a changed strategy is warmed up on."""
-    interval = interval_ms(due.series.interval)
-    first = due.after - due.config.data.lookback_bars * interval
-    return [(bar,) for bar in rt.markets.closed_bars(due.series, first, due.after + interval)]
+    return _stored(due, due.after - due.config.data.lookback_bars * interval_ms(due.series.interval), rt)
+
+
+def _stored(due: Due, after: int, rt: Runtime) -> list[tuple[Bar]]:
+    """Return the bars behind `after` up to the cursor; a market answers a long question in parts."""
+    until = due.after + interval_ms(due.series.interval)
+    rows: list[tuple[Bar]] = []
+    while bars := rt.markets.closed_bars(due.series, after, until):
+        rows += [(bar,) for bar in bars]
+        after = bars[-1].open_time
+    return rows
 
 
 def _advance(due: Due, start: Start, steps: tuple[Step, ...], took_ms: float) -> Advance:
@@ -161,21 +171,23 @@ def _advance(due: Due, start: Start, steps: tuple[Step, ...], took_ms: float) ->
         trade_from=due.trade_from,
         steps=rows,
         took_ms=took_ms,
-        notifications=tuple(_notifications(due, rows)),
+        notifications=tuple(_notifications(due, start, rows)),
     )
 
 
-def _notifications(due: Due, rows: Sequence[tuple[int, Step, bool]]) -> list[Notification]:
+def _notifications(due: Due, start: Start, rows: Sequence[tuple[int, Step, bool]]) -> list[Notification]:
     alerts = [
         alert
         for bar, step, trading in rows
         if trading
         for alert in alerts_of(due.bot.id, due.config, bar, step)
     ]
-    if due.refused is not None:
-        key = f"config:{due.bot.revision}"
-        message = f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {due.refused}"
-        alerts.append(error_alert(due.bot.id, key, due.config.name, message))
+    name, bot_id = due.config.name, due.bot.id
+    if due.notice is not None:
+        alerts.append(owner_alert(bot_id, f"config:{due.bot.revision}", name, due.notice, "config"))
+    if start.rebuilt:
+        message = "CONFIG_APPLIED: strategy or parameters have changed; account and position were taken over"
+        alerts.append(owner_alert(bot_id, f"applied:{rows[0][0]}", name, message, "config"))
     return alerts
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from jobs.engines import Built
 from jobs.failures import Failure, FailureKind
 from jobs.markets import MarketRefused, MarketUnavailable, Series
 from jobs.runtime import Runtime
@@ -30,7 +31,7 @@ LATE_RETRY_MS: Final = 1_000
 class Due:
     """One bot with what its next bars need. `text` is the configuration that `config` was parsed from.
 
-    `refused` says why the row's present configuration is not the one in use, if it is not.
+    `notice` is what its owner has to be told about the configuration, once for each revision of the row.
     """
 
     loaded: Loaded
@@ -40,7 +41,7 @@ class Due:
     series: Series
     after: int
     trade_from: int
-    refused: str | None = None
+    notice: str | None = None
     bars: tuple[Bar, ...] = ()
     behind: bool = False
     retry_at_ms: int | None = None
@@ -68,7 +69,9 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
         try:
             prepared.append(_prepared(each, rt))
         except (InvalidConfig, NotCarriable, MarketRefused) as exc:
-            failed.append((each.bot, Failure(FailureKind.CONFIGURATION, str(exc))))
+            # A bot that ran before gets retries: its strategy's file may be half-saved at this moment.
+            kind = FailureKind.STRATEGY if each.version else FailureKind.CONFIGURATION
+            failed.append((each.bot, Failure(kind, str(exc))))
     return _with_bars(prepared, failed, rt, now)
 
 
@@ -90,29 +93,42 @@ def _started(loaded: Sequence[Loaded], rt: Runtime, now: int) -> tuple[Loaded, .
 
 
 def _prepared(loaded: Loaded, rt: Runtime) -> Due:
-    refused = None
-    text = loaded.bot.config
-    try:
-        config = rt.engines.config(text)
-        engine = rt.engines.engine(config)
-    except (InvalidConfig, NotCarriable) as exc:
-        # An edit that does not validate leaves the bot on its last good configuration.
-        if loaded.state_config is None:
-            raise
-        refused = str(exc)
-        text = loaded.state_config
-        config = rt.engines.config(text)
-        engine = rt.engines.engine(config)
+    text, built, notice = _chosen(loaded, rt)
+    config = rt.engines.config(text)
     interval = interval_ms(config.data.interval)
     return Due(
         loaded=loaded,
         text=text,
         config=config,
-        engine=engine,
+        engine=built.engine,
         series=rt.markets.series(config.symbol, config.data),
         after=_after(loaded, interval, config.data.lookback_bars),
         trade_from=_trade_from(loaded, interval, rt),
-        refused=refused,
+        notice=notice,
+    )
+
+
+def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
+    """Return the configuration to run, its engine, and what the owner has to be told about the choice.
+
+    An edit that does not validate, or names a strategy that is not there, leaves the bot on its last
+    good configuration. Only a bot that has none yet falls back to what an unknown strategy type becomes.
+    """
+    text = loaded.bot.config
+    try:
+        built = rt.engines.built(text)
+    except (InvalidConfig, NotCarriable) as exc:
+        if loaded.state_config in {None, text}:
+            raise
+        complaint = str(exc)
+    else:
+        complaint = "; ".join(built.warnings)
+        if not complaint or loaded.state_config in {None, text}:
+            return text, built, f"FALLBACK: {complaint}" if complaint else None
+    return (
+        loaded.state_config,
+        rt.engines.built(loaded.state_config),
+        f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {complaint}",
     )
 
 

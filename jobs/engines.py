@@ -18,31 +18,50 @@ ENGINES_KEPT = 256  # about 300 KB each
 STATES_KEPT = 20_000  # about 2 KB each
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An engine, and what the owner has to know of how it came about (the fallback of an unknown type)."""
+
+    engine: Engine
+    warnings: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class EngineCache:
     registry: Registry
-    _engines: OrderedDict[str, Engine] = field(default_factory=OrderedDict)
-    _configs: OrderedDict[str, BotConfig] = field(default_factory=OrderedDict)
+    _built: OrderedDict[object, Built] = field(default_factory=OrderedDict)
+    _configs: OrderedDict[str, tuple[BotConfig, str]] = field(default_factory=OrderedDict)
     _states: OrderedDict[int, tuple[int, bytes]] = field(default_factory=OrderedDict)
 
     def config(self, text: str) -> BotConfig:
         """Parse a row's configuration. Raises InvalidConfig."""
+        return self._parsed(text)[0]
+
+    def built(self, text: str) -> Built:
+        """Return the engine of a row's configuration. Raises InvalidConfig, NotCarriable.
+
+        An edited plug-in file is another engine: every process sees the edit at its next bar.
+        """
+        config, decides = self._parsed(text)
+        key = (decides, self.registry.stamps(config.strategy))
+        built = self._built.get(key)
+        if built is None:
+            warnings = self.registry.resolve(config.strategy).warnings
+            built = self._built[key] = Built(build_engine(config, self.registry), warnings)
+            _trim(self._built, ENGINES_KEPT)
+        self._built.move_to_end(key)
+        return built
+
+    def _parsed(self, text: str) -> tuple[BotConfig, str]:
+        """Return a configuration and, as text, the part that decides: bots that share it share an engine."""
         known = self._configs.get(text)
         if known is None:
-            known = self._configs[text] = parse_bot_config(text)
+            config = parse_bot_config(text)
+            decides = config.model_dump_json(exclude={"id", "name", "enabled", "notifications"})
+            known = self._configs[text] = config, decides
             _trim(self._configs, STATES_KEPT)
         self._configs.move_to_end(text)
         return known
-
-    def engine(self, config: BotConfig) -> Engine:
-        """Return the engine for what decides in a configuration. Raises InvalidConfig, NotCarriable."""
-        key = config.model_dump_json(exclude={"id", "name", "enabled", "notifications"})
-        engine = self._engines.get(key)
-        if engine is None:
-            engine = self._engines[key] = build_engine(config, self.registry)
-            _trim(self._engines, ENGINES_KEPT)
-        self._engines.move_to_end(key)
-        return engine
 
     def versions(self) -> dict[int, int]:
         return {bot_id: version for bot_id, (version, _) in self._states.items()}

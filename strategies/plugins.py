@@ -69,6 +69,18 @@ def load_class(reference: str, folders: Sequence[Path]) -> type[Any]:
     return found
 
 
+def stamp_of(reference: str, folders: Sequence[Path]) -> tuple[str, int, int]:
+    """Return path, time (ns) and size of the file that a reference names; zeros while there is none."""
+    for folder in folders:
+        path = folder / f"{reference.partition(':')[0]}.py"
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        return str(path), found.st_mtime_ns, found.st_size
+    return reference, 0, 0
+
+
 def references_in(folders: Sequence[Path]) -> Iterator[tuple[str, type[Any] | BrokenPlugin]]:
     """Load every file of the folders; yield each class with its reference, each broken file with why."""
     seen: set[str] = set()

@@ -18,7 +18,7 @@ from strategies.custom import CustomStrategy
 from strategies.faults import Fault, InvalidConfig, choice_of, shown
 from strategies.field_words import faults_in
 from strategies.mixins import BUILT_IN, EntryMixin, ExitMixin
-from strategies.plugins import BrokenPlugin, UnknownPlugin, load_class, references_in
+from strategies.plugins import BrokenPlugin, UnknownPlugin, load_class, references_in, stamp_of
 from strategies.sections import CustomParameters, LogicConfig, StrategyConfig
 
 GROUP: Final = "onebar.strategies"
@@ -122,6 +122,13 @@ class Registry:
         if code is CustomStrategy:
             return self._logic_faults(strategy)
         return declared_faults(code, strategy.parameters)
+
+    def stamps(self, strategy: StrategyConfig) -> tuple[tuple[str, int, int], ...]:
+        """Return path, time and size of the plug-in files that a section names: what shows that one was edited."""
+        logics = (strategy.parameters.get(key) for key in ("entry_logic", "exit_logic"))
+        names = (strategy.type, *(each.get("name") for each in logics if isinstance(each, dict)))
+        references = (name for name in names if isinstance(name, str) and ":" in name)
+        return tuple(stamp_of(name, self._folders) for name in references)
 
     def resolve(self, strategy: StrategyConfig) -> Resolved:
         """Return what a bot runs. Raises InvalidConfig for anything but an unknown type.

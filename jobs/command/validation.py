@@ -10,6 +10,7 @@ from typing import Final
 
 from jobs.command.endings import CommandFailed, Ending
 from jobs.markets import MarketRefused, MarketUnavailable, market_for
+from jobs.markets.ccxt_border import connect, timeframe_of
 from jobs.markets.sources import source_name
 from jobs.settings import Settings
 from strategies.assembly import check_bot
@@ -17,6 +18,7 @@ from strategies.config import BotConfig
 from strategies.faults import Fault, InvalidConfig, shown
 from strategies.registry import Registry
 
+REFUSAL: Final = re.compile(r"(data\.\w+): found (.*?), allowed: (.*)", re.DOTALL)
 STANDARD_INPUT: Final = "-"
 CRON: Final = re.compile(
     r"(?:(?:CRON_)?TZ=[A-Za-z0-9_/+-]+\s+)?(?:@[a-z]+|[0-9A-Za-z*/,#-]+(?:\s+[0-9A-Za-z*/,#-]+){4})"
@@ -49,14 +51,24 @@ def market_fault(config: BotConfig, settings: Settings) -> Fault | None:
     """Say why bars of this configuration can never come; nobody is asked over the network."""
     source = config.data.data_source
     try:
-        market = market_for(source_name(config.data), settings.markets)
         if source == "csv":
-            market.closed_bars(config.symbol, config.data.interval, None, 0)
+            market_for(source_name(config.data), settings.markets).closed_bars(
+                config.symbol, config.data.interval, None, 0
+            )
+        elif source != "generated":
+            timeframe_of(connect(source, settings.markets.timeout_ms), config.data.interval)
     except MarketRefused as exc:
-        return Fault("data.file" if source == "csv" else "data.data_source", shown(source), str(exc))
+        return _fault_of(str(exc), "data.file" if source == "csv" else "data.data_source", source)
     except MarketUnavailable:
         return None
     return None
+
+
+def _fault_of(message: str, path: str, source: str) -> Fault:
+    """Take a market's refusal apart again, which names path, found and allowed where it can."""
+    if parts := REFUSAL.fullmatch(message):
+        return Fault(*parts.groups())
+    return Fault(path, shown(source), f"a source that has these bars: {message}")
 
 
 def schedule_fault(schedule: str | None) -> Fault | None:

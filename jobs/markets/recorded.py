@@ -77,7 +77,7 @@ class _Known:
     """What this process knows of a series beside the database. Losing it costs a question, never a bar."""
 
     window: _Window | None = None
-    empty_before: int | None = None  # the source has nothing between here and the first recorded bar
+    empty_before: int | None = None  # from this open time to the first recorded bar the source has nothing
     quiet_newest: int | None = None  # the source had nothing up to here ...
     quiet_until: float = 0.0  # ... when it was asked; monotonic, s
 
@@ -138,6 +138,11 @@ def _answers(known: _Known, window: _Window, after: int, newest: int) -> bool:
     return after >= window.after and there
 
 
+def _next_open(time: int, length: int) -> int:
+    """Return the first open time after `time`."""
+    return time - time % length + length
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """The recorded run of one series, while it is being lengthened and read."""
@@ -170,7 +175,7 @@ class _Run:
         # The answer may have ended early, so it says nothing about what comes behind its last bar.
         recorded = self._record(bars, Span(start, bars[-1].open_time + 1))
         if recorded is not None and recorded[0] == bars[0].open_time:
-            self.known.empty_before = start + 1
+            self.known.empty_before = _next_open(start, interval_ms(self.interval))
         return recorded
 
     def _lengthen_back(self, last: int, until: int, newest: int, deadline: float) -> int:
@@ -189,12 +194,12 @@ class _Run:
     def _lengthen_front(self, after: int, first: int, deadline: float) -> None:
         """Go back page by page, so that whatever is recorded touches the run when the process dies."""
         length = interval_ms(self.interval)
-        earliest = after - after % length + length
+        earliest = _next_open(after, length)
         before = first if self.known.empty_before is None else min(first, self.known.empty_before)
         while earliest < before:
             start = max(after, before - self.owner.page_bars * length - 1)
             self._record(self._fetch(start, before), Span(start, first))
-            before = start + 1
+            before = _next_open(start, length)
             self.known.empty_before = before
             if earliest < before and time.monotonic() > deadline:
                 raise MarketUnavailable(

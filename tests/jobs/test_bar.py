@@ -1,0 +1,339 @@
+"""R2.3, R2.6, R3.7, R8.4, R8.5, R9.4: what one fire of the bar job does, on both databases."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobs.bar import Outcome, run_bar, run_bars
+from jobs.clock import SimulatedClock
+from jobs.failures import FailureKind
+from jobs.runtime import open_runtime
+from jobs.settings import Settings
+from persistence.bots import add_bot, get_bot, set_paused
+from persistence.tables import (
+    audit_log,
+    bot_states,
+    bot_steps,
+    notifications,
+    orders,
+    trading_bots,
+    trading_trades,
+)
+
+PLUGIN = Path(__file__).with_name("bar_strategies.py")
+START = 1_700_000_100_000  # a multiple of 5 s
+SECOND = 1_000
+INTERVAL = 5 * SECOND
+
+
+@pytest.fixture
+def world(database_url, tmp_path):
+    """Give the database's runtime with a clock that stands at START, and a way to open a second one."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "moves.py").write_text(PLUGIN.read_text())
+    settings = Settings(
+        database={"url": database_url}, strategies={"plugins": (folder,)}, markets={"settle_ms": 0}
+    )
+    opened = []
+
+    def open_one(at=START):
+        opened.append(open_runtime(settings, clock=SimulatedClock(at)))
+        return opened[-1]
+
+    yield open_one
+    for rt in opened:
+        rt.database.close()
+
+
+def config_text(strategy="moves:BuyEveryOther", lookback=0, **parameters):
+    return json.dumps(
+        {
+            "id": "b",
+            "name": "B",
+            "symbol": "BTCUSDT",
+            "broker": {"type": "paper", "trading_mode": "paper", "cash": 1_000_000.0, "commission": 0.0},
+            "strategy": {"type": strategy, "parameters": parameters},
+            "data": {"data_source": "generated", "seed": 3, "interval": "5s", "lookback_bars": lookback},
+        }
+    )
+
+
+def add(rt, text=None, **columns):
+    with rt.database.write() as connection:
+        return add_bot(connection, config=text or config_text(), now_ms=START, **columns)
+
+
+def rows(rt, table, *columns, bot_id=None):
+    query = sa.select(*(table.c[name] for name in columns))
+    if bot_id is not None:
+        query = query.where(table.c.bot_id == bot_id)
+    with rt.database.read() as connection:
+        return [tuple(row) for row in connection.execute(query.order_by(*query.selected_columns))]
+
+
+def row_of(rt, bot_id):
+    with rt.database.read() as connection:
+        return get_bot(connection, bot_id)
+
+
+def advance(rt, bars):
+    """Let the clock pass `bars` bars, firing at the close of each; return the outcomes of the last fire."""
+    outcomes = ()
+    for _ in range(bars):
+        rt.clock.at_ms += INTERVAL
+        with rt.database.read() as connection:
+            ids = list(connection.scalars(sa.select(trading_bots.c.id)))
+        outcomes = run_bars(ids, rt)
+    return outcomes
+
+
+def test_the_stored_name_is_pinned():
+    """DESIGN 3.1: rows of the job store name this function; renaming it would orphan them."""
+    assert f"{run_bar.__module__}:{run_bar.__qualname__}" == "jobs.bar:run_bar"
+
+
+def test_each_fire_commits_one_bar(world):
+    rt = world()
+    bot = add(rt)
+    run_bars([bot], rt)  # the first fire starts the bot; no bar has closed since
+    assert advance(rt, 4) == (Outcome(bot, 1),)
+    assert [bar for (bar,) in rows(rt, bot_steps, "bar")] == [START + n * INTERVAL for n in range(4)]
+    assert row_of(rt, bot).status == "running"
+    assert row_of(rt, bot).last_heartbeat == rt.clock.at_ms
+
+
+def test_firing_twice_or_late_changes_nothing(world):
+    """Promise 2: late and double fires."""
+    punctual, sloppy = world(), world()
+    first, second = add(punctual), add(sloppy)
+    for rt, bot in ((punctual, first), (sloppy, second)):
+        run_bars([bot], rt)
+    for _ in range(6):
+        punctual.clock.at_ms += INTERVAL
+        run_bars([first], punctual)
+        run_bars([first], punctual)
+    sloppy.clock.at_ms += 6 * INTERVAL
+    assert run_bars([second], sloppy) == (Outcome(second, 6),)
+    assert run_bars([second], sloppy) == (Outcome(second, 0),)
+    columns = ("bar", "version", "equity", "positions", "orders", "trades")
+    assert rows(punctual, bot_steps, *columns, bot_id=first) == rows(
+        sloppy, bot_steps, *columns, bot_id=second
+    )
+    assert len(rows(punctual, bot_steps, "bar", bot_id=first)) == 6
+
+
+def test_a_long_absence_is_caught_up_in_parts(world):
+    rt = replace(world(), most_bars=10)
+    bot = add(rt)
+    run_bars([bot], rt)
+    rt.clock.at_ms += 25 * INTERVAL
+    assert run_bars([bot], rt) == (Outcome(bot, 10, behind=True),)
+    assert run_bars([bot], rt) == (Outcome(bot, 10, behind=True),)
+    assert run_bars([bot], rt) == (Outcome(bot, 5),)
+    assert len(rows(rt, bot_steps, "bar")) == 25
+
+
+def test_lookback_bars_are_seen_but_not_traded(world):
+    rt = world()
+    bot = add(rt, config_text(lookback=30))
+    run_bars([bot], rt)
+    flags = rows(rt, bot_steps, "bar", "trading")
+    assert flags == [(START + n * INTERVAL, False) for n in range(-30, 0)]
+    assert rows(rt, trading_trades, "number") == []
+    assert {status for (status,) in rows(rt, orders, "status")} == {"Rejected"}
+    assert rows(rt, notifications, "key") == []
+    advance(rt, 4)
+    assert rows(rt, bot_steps, "trading")[-4:] == [(True,)] * 4
+    assert len(rows(rt, trading_trades, "number")) >= 1
+
+
+def test_a_bot_that_fails_waits_and_others_go_on(world):
+    """R2.3, R8.4: counted, backed off 1, 2, 4 ... s; the cursor stays; the others are not touched."""
+    rt = world()
+    bad, good = add(rt, config_text("moves:FailsOnBar")), add(rt)
+    run_bars([bad, good], rt)
+    advance(rt, 4)
+    outcomes = {each.bot_id: each for each in advance(rt, 1)}
+    assert outcomes[good].failure is None
+    failure = outcomes[bad].failure
+    assert failure.kind is FailureKind.STRATEGY
+    assert "ZeroDivisionError: planted (moves.py:26)" in failure.message
+    assert failure.retry_at_ms == rt.clock.at_ms + 1_000
+    assert run_bars([bad], rt) == ()  # waits
+    row = row_of(rt, bad)
+    assert (row.error_count, row.status) == (1, "running")
+    assert "planted" in row.last_error
+    rt.clock.at_ms += 1_000
+    assert run_bars([bad], rt)[0].failure.retry_at_ms == rt.clock.at_ms + 2_000
+    assert len(rows(rt, bot_steps, "bar", bot_id=bad)) == 4
+    assert len(rows(rt, bot_steps, "bar", bot_id=good)) == 5
+
+
+def test_a_bar_that_fails_does_not_take_back_the_bars_before_it(world):
+    rt = world()
+    bot = add(rt, config_text("moves:FailsOnBar"))
+    run_bars([bot], rt)
+    rt.clock.at_ms += 10 * INTERVAL
+    (outcome,) = run_bars([bot], rt)
+    assert outcome.bars == 4
+    assert f"bar {START + 4 * INTERVAL}" in outcome.failure.message
+    assert len(rows(rt, bot_steps, "bar")) == 4
+
+
+def test_too_many_failures_stop_the_bot_and_an_edit_gives_it_a_new_chance(world):
+    """R8.8, R4.3: status error, an alert; the next edit of the row makes it run again."""
+    rt = world()
+    bot = add(rt, config_text("moves:FailsOnBar"))
+    run_bars([bot], rt)
+    advance(rt, 4)
+    for _ in range(8):
+        rt.clock.at_ms += 600_000
+        (outcome,) = run_bars([bot], rt)
+    assert outcome.failure.retry_at_ms is None
+    assert row_of(rt, bot).status == "error"
+    assert run_bars([bot], rt) == ()
+    assert any("STOPPED" in body for (body,) in rows(rt, notifications, "body"))
+    with rt.database.write() as connection:
+        connection.execute(trading_bots.update().values(config=config_text("moves:FailsOnBar", bar=10**9)))
+    assert row_of(rt, bot).error_count == 0
+    (outcome,) = run_bars([bot], rt)
+    assert outcome.failure is None
+    assert outcome.bars > 0
+    assert row_of(rt, bot).status == "running"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", config_text(nonsense=1), config_text("moves:Nobody")])
+def test_a_configuration_that_is_wrong_stops_only_its_bot(world, text):
+    """R1.4, R8.5."""
+    if text == "{" and "postgresql" in world().database.dialect:
+        pytest.skip("PostgreSQL's jsonb refuses it at the INSERT")
+    rt = world()
+    good, bad = add(rt), add(rt, text)
+    run_bars([good, bad], rt)
+    outcomes = {each.bot_id: each for each in advance(rt, 1)}
+    assert outcomes[good].bars == 1
+    assert bad not in outcomes
+    row = row_of(rt, bad)
+    assert row.status == "error"
+    assert row.last_error.startswith("configuration: ")
+
+
+def test_an_edit_that_is_wrong_leaves_the_bot_on_its_last_good_configuration(world):
+    rt = world()
+    bot = add(rt)
+    run_bars([bot], rt)
+    advance(rt, 2)
+    with rt.database.write() as connection:
+        connection.execute(trading_bots.update().values(config='{"id": "b"}'))
+    assert advance(rt, 2) == (Outcome(bot, 1),)
+    assert row_of(rt, bot).status == "running"
+    bodies = [body for (body,) in rows(rt, notifications, "body") if "CONFIG_REFUSED" in body]
+    assert len(bodies) == 1, "said once, not at each bar"
+
+
+def test_changed_parameters_take_over_what_the_bot_has(world):
+    """R3.7: at the next bar; account, position and the strategy's memory stay."""
+    rt = world()
+    bot = add(rt, config_text("moves:Remembers", lookback=10))
+    run_bars([bot], rt)
+    advance(rt, 12)
+    before = rows(rt, bot_steps, "bar", "equity", "cash")[-1]
+    with rt.database.write() as connection:
+        connection.execute(
+            trading_bots.update().values(config=config_text("moves:Remembers", lookback=10, step=2))
+        )
+    advance(rt, 3)
+    after = rows(rt, bot_steps, "bar", "equity", "cash")
+    assert len(after) == 10 + 15
+    assert after[-3][0] == before[0] + INTERVAL
+    assert after[-3][2] == before[2], "cash is the bot's, not the configuration's"
+
+
+def test_a_deeper_read_is_mended_by_replaying_the_stored_bars(world):
+    """A read behind the kept history: the result is that of a bot that kept everything."""
+    kept, mended = world(), world()
+    depths = {"depth": 60, "since": 80}
+    whole, cut = (add(rt, config_text("moves:LooksBack", **depths)) for rt in (kept, mended))
+    for rt, bot in ((kept, whole), (mended, cut)):
+        run_bars([bot], rt)
+    kept.clock.at_ms += 150 * INTERVAL
+    run_bars([whole], kept)  # one catch-up, in which no history is cut
+    advance_one(mended, cut, 150)
+    columns = ("bar", "equity", "cash", "positions")
+    expected = rows(kept, bot_steps, *columns, bot_id=whole)
+    assert rows(mended, bot_steps, *columns, bot_id=cut) == expected
+    assert len(expected) == 150
+    assert len({equity for _, equity, _, _ in expected}) > 10, "it has to have traded"
+
+
+def advance_one(rt, bot, bars):
+    for _ in range(bars):
+        rt.clock.at_ms += INTERVAL
+        assert run_bars([bot], rt) == (Outcome(bot, 1),)
+
+
+def test_a_paused_bot_sees_what_it_missed_without_trading_on_it(world):
+    """Commands: pause means no new orders, also for the bars of the pause."""
+    rt = world()
+    bot = add(rt)
+    run_bars([bot], rt)
+    advance(rt, 4)
+    with rt.database.write() as connection:
+        set_paused(connection, bot, paused=True)
+    assert advance(rt, 6) == ()
+    with rt.database.write() as connection:
+        set_paused(connection, bot, paused=False)
+        # Resumed now, by the clock of this test: the trigger took the database's.
+        moment = trading_bots.c.resumed_at
+        connection.execute(trading_bots.update().values({moment: _moment(rt)}))
+    advance(rt, 2)
+    flags = [trading for (_, trading) in rows(rt, bot_steps, "bar", "trading")]
+    assert flags == [True] * 4 + [False] * 6 + [True] * 2
+
+
+def _moment(rt):
+    return datetime.fromtimestamp(rt.clock.at_ms / 1000, tz=UTC)
+
+
+def test_a_pause_between_reading_and_committing_is_honoured(world):
+    """A6, F23: once the pause is committed, a step that was begun before it is void."""
+    rt, operator = world(), world()
+    bot = add(rt)
+    run_bars([bot], rt)
+    rt.clock.at_ms += INTERVAL
+
+    def pause_in_between(bot_id):
+        if bot_id is not None:
+            with operator.database.write() as connection:
+                set_paused(connection, bot_id, paused=True)
+
+    assert run_bars([bot], replace(rt, watch=pause_in_between)) == (Outcome(bot, 0, behind=True),)
+    assert rows(rt, bot_steps, "bar") == []
+    assert run_bars([bot], rt) == ()
+
+
+def test_two_processes_on_one_bot_write_each_bar_once(world):
+    """Promise 2: the second one's work is void, whatever it had cached."""
+    one, other = world(), world()
+    bot = add(one)
+    run_bars([bot], one)
+    for turn in range(8):
+        for rt in (one, other) if turn % 2 else (other, one):
+            rt.clock.at_ms = START + (turn + 1) * INTERVAL
+            run_bars([bot], rt)
+    assert [version for (version,) in rows(one, bot_steps, "version")] == list(range(1, 9))
+    assert rows(one, bot_states, "version") == [(8,)]
+
+
+def test_edits_are_audited_with_old_and_new_value(world):
+    rt = world()
+    bot = add(rt)
+    with rt.database.write() as connection:
+        connection.execute(trading_bots.update().values(schedule="*/5 * * * *"))
+    found = rows(rt, audit_log, "action", "old", "new", bot_id=bot)
+    assert any("*/5 * * * *" in (new or "") for _, _, new in found)
