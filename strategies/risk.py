@@ -65,9 +65,11 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
                 self._protect(data, position)
 
     def _try_exec(self, order: Any) -> None:
-        if is_protective(order) and self._market_order_due(order):
-            return
         data = order.data
+        # Backtrader tries a feed's last bar again while other feeds go on: that bar came before the order.
+        seen = data.datetime[0] <= order.created.dt
+        if is_protective(order) and (seen or self._market_order_due(order)):
+            return
         before = self.getposition(data).size
         super()._try_exec(order)
         after = self.getposition(data).size

@@ -198,6 +198,12 @@ def test_each_feed_has_its_own_protection():
     assert ran.positions[-1] == (0, 5)
 
 
+def test_a_bar_that_came_before_the_protection_cannot_fill_it():
+    gap = [*flat(100, 1), OHLC(100, 100, 50, 99), None, None, *flat(99, 2)]
+    ran = guarded([gap, flat(10, 6)], {0: lambda s: s.buy(size=1)}, stop_loss_pct=3.0)
+    assert [position[0] for position in ran.positions] == [0, 1, 1, 1, 1, 1]
+
+
 # Limits of entries
 
 
