@@ -156,12 +156,15 @@ class _Run:
         """Record what the source has outside the run, up to `until` and back to `after`."""
         recorded = self._recorded()
         deadline = time.monotonic() + MOST_SECONDS
+        begun = recorded is None
         if recorded is None:
             recorded = self._begin(after, until)
         if recorded is None:
             self._be_quiet(newest)
             return
-        last = self._lengthen_back(recorded[1], until, newest, deadline)
+        last = recorded[1]
+        if not (begun and last >= newest - interval_ms(self.interval)):
+            last = self._lengthen_back(last, until, newest, deadline)
         if last < newest:
             self._be_quiet(newest)
         if after is not None:
