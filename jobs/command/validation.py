@@ -18,7 +18,7 @@ from strategies.config import BotConfig
 from strategies.faults import Fault, InvalidConfig, shown
 from strategies.registry import Registry
 
-REFUSAL: Final = re.compile(r"(data\.\w+): found (.*?), allowed: (.*)", re.DOTALL)
+REFUSAL: Final = re.compile(r"(data\.\w+): found (.*?), (?:allowed: )?(.*)", re.DOTALL)
 STANDARD_INPUT: Final = "-"
 CRON: Final = re.compile(
     r"(?:(?:CRON_)?TZ=[A-Za-z0-9_/+-]+\s+)?(?:@[a-z]+|[0-9A-Za-z*/,#-]+(?:\s+[0-9A-Za-z*/,#-]+){4})"
