@@ -195,5 +195,6 @@ def _failure(exc: Exception, bar: Bar) -> Failure:
     """Name what was raised, on which bar, and the last line of the strategy's own file."""
     frames = traceback.extract_tb(exc.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename]
-    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    # A plug-in's file name carries a digest of its content behind a #.
+    where = f" ({Path(own[-1].filename).name.split('#')[0]}:{own[-1].lineno})" if own else ""
     return Failure(FailureKind.STRATEGY, f"{type(exc).__name__}: {exc}{where}, bar {bar.open_time}")

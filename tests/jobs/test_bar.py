@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -162,7 +161,7 @@ def test_a_bot_that_fails_waits_and_others_go_on(world):
     assert outcomes[good].failure is None
     failure = outcomes[bad].failure
     assert failure.kind is FailureKind.STRATEGY
-    assert "ZeroDivisionError: planted (moves.py:26)" in failure.message
+    assert "ZeroDivisionError: planted (moves.py:23)" in failure.message
     assert failure.retry_at_ms == rt.clock.at_ms + 1_000
     assert run_bars([bad], rt) == ()  # waits
     row = row_of(rt, bad)
@@ -207,7 +206,7 @@ def test_too_many_failures_stop_the_bot_and_an_edit_gives_it_a_new_chance(world)
     assert row_of(rt, bot).status == "running"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", config_text(nonsense=1), config_text("moves:Nobody")])
+@pytest.mark.parametrize("text", ["{", "[]", config_text(nonsense=1)])
 def test_a_configuration_that_is_wrong_stops_only_its_bot(world, text):
     """R1.4, R8.5."""
     if text == "{" and "postgresql" in world().database.dialect:
@@ -221,6 +220,31 @@ def test_a_configuration_that_is_wrong_stops_only_its_bot(world, text):
     row = row_of(rt, bad)
     assert row.status == "error"
     assert row.last_error.startswith("configuration: ")
+
+
+def test_an_unknown_strategy_falls_back_and_the_owner_is_told(world):
+    """R3.3: CustomStrategy in its place, which without logic takes no position."""
+    rt = world()
+    bot = add(rt, config_text("moves:Nobody"))
+    run_bars([bot], rt)
+    assert advance(rt, 3) == (Outcome(bot, 1),)
+    assert rows(rt, orders, "number") == []
+    bodies = [body for (body,) in rows(rt, notifications, "body")]
+    assert len(bodies) == 1
+    assert "FALLBACK: strategy.type: found Nobody" in bodies[0]
+
+
+def test_a_running_bot_is_never_replaced_by_the_fallback(world):
+    """Its position would be left to a strategy without logic (D9)."""
+    rt = world()
+    bot = add(rt)
+    run_bars([bot], rt)
+    advance(rt, 3)
+    with rt.database.write() as connection:
+        connection.execute(trading_bots.update().values(config=config_text("moves:Nobody")))
+    advance(rt, 3)
+    assert len(rows(rt, trading_trades, "number")) == 2
+    assert any("CONFIG_REFUSED" in body for (body,) in rows(rt, notifications, "body"))
 
 
 def test_an_edit_that_is_wrong_leaves_the_bot_on_its_last_good_configuration(world):
@@ -290,14 +314,10 @@ def test_a_paused_bot_sees_what_it_missed_without_trading_on_it(world):
         set_paused(connection, bot, paused=False)
         # Resumed now, by the clock of this test: the trigger took the database's.
         moment = trading_bots.c.resumed_at
-        connection.execute(trading_bots.update().values({moment: _moment(rt)}))
+        connection.execute(trading_bots.update().values({moment: rt.clock.at_ms}))
     advance(rt, 2)
     flags = [trading for (_, trading) in rows(rt, bot_steps, "bar", "trading")]
     assert flags == [True] * 4 + [False] * 6 + [True] * 2
-
-
-def _moment(rt):
-    return datetime.fromtimestamp(rt.clock.at_ms / 1000, tz=UTC)
 
 
 def test_a_pause_between_reading_and_committing_is_honoured(world):
