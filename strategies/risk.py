@@ -91,6 +91,14 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
             return None
         return super()._execute(order, ago, price, *rest, **named)
 
+    def _ococheck(self, order: Any) -> None:
+        partners = list(self._protective(order.data)) if is_protective(order) else []
+        super()._ococheck(order)
+        for each in partners:
+            if not each.alive():
+                # Backtrader never forgets an order that its partner cancels.
+                self._pchildren.pop(each.ref, None)
+
     # What waits. None marks the end of the queue while the broker goes through it.
 
     def _live(self, data: Any = None) -> list[Any]:

@@ -421,6 +421,7 @@ def test_what_it_counts_does_not_grow():
     run(flat(100, 500), {}, broker, every=churn)
     assert len(broker.open_entries) + len(broker.keepers) <= 2
     assert len(broker.pending) <= 3
+    assert sum(map(len, broker._pchildren.values())) <= 3
 
 
 # Any strategy
