@@ -124,7 +124,7 @@ class Registry:
         return declared_faults(code, strategy.parameters)
 
     def stamps(self, strategy: StrategyConfig) -> tuple[tuple[str, int, int], ...]:
-        """Return path, time and size of the plug-in files that a section names: what shows that one was edited."""
+        """Return path, time and size of the plug-in files that a section names: an edit changes them."""
         logics = (strategy.parameters.get(key) for key in ("entry_logic", "exit_logic"))
         names = (strategy.type, *(each.get("name") for each in logics if isinstance(each, dict)))
         references = (name for name in names if isinstance(name, str) and ":" in name)
