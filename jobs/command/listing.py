@@ -129,7 +129,10 @@ def step_cells(row: StepRow, now: int, style: Style) -> list[str]:
 
 
 def cents(amount: Decimal | None) -> str:
-    return "-" if amount is None else format(amount.quantize(CENT), "f")
+    if amount is None:
+        return "-"
+    rounded = amount.quantize(CENT)
+    return format(rounded if rounded else CENT - CENT, "f")  # no -0.00
 
 
 def _digits(amount: Decimal) -> str:

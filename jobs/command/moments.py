@@ -41,13 +41,15 @@ def shown(moment: int | None, now: int, style: Style) -> str:
 
 
 def bar_name(open_time: int | None, now: int, style: Style) -> str:
-    """Write a bar's open time (UTC): only the time for one of today, with its day otherwise."""
+    """Write a bar's open time (UTC): only the time for one of today, the date only as far as it is needed."""
     if open_time is None:
         return "-"
     if style != "relative":
         return exact(open_time, style)
     text = exact(open_time, "utc").removesuffix(":00")
-    return text[11:] if open_time // _DAY_MS == now // _DAY_MS else text[5:]
+    if open_time // _DAY_MS == now // _DAY_MS:
+        return text[11:]
+    return text[5:] if text[:4] == exact(now, "utc")[:4] else text
 
 
 def took(length: float | None) -> str:

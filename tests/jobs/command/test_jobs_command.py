@@ -42,7 +42,7 @@ def test_list_has_the_columns_that_the_document_names(jobs, database):
     ]  # fmt: skip
     assert line.split()[:4] == [str(bot_id), "RSI+ATR", "BTC", "Paper"]
     assert " 1h " in line
-    assert " 01-01 00:00 " in line
+    assert " 2021-01-01 00:00 " in line
     assert " ago " in line
     assert " 1.5 ms " in line
     assert (code, err) == (0, "")
@@ -118,7 +118,7 @@ def test_trades_and_history_are_tables_for_people(jobs, database):
     insert_bar(database, bot_id, 1, selling())
     _, out, _ = jobs("trades", str(bot_id))
     assert re.split(r"  +", out.splitlines()[1].strip()) == [
-        "1", "BTCUSDT", "long", "0.001", "01-01 00:00", "30000", "01-01 01:00", "31000", "1", "0.94",
+        "1", "BTCUSDT", "long", "0.001", "2021-01-01 00:00", "30000", "2021-01-01 01:00", "31000", "1", "0.94",
         "take profit",
     ]  # fmt: skip
     _, out, _ = jobs("history", str(bot_id), "-n", "1", "--iso")

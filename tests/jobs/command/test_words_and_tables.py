@@ -41,6 +41,7 @@ def test_a_bar_of_today_is_named_by_its_time_only():
     assert bar_name(NOON - 60_000, NOON, "relative") == "11:59"
     assert bar_name(NOON - 1_000, NOON, "relative") == "11:59:59"
     assert bar_name(NOON - 86_400_000, NOON, "relative") == "11-20 12:00"
+    assert bar_name(NOON - 365 * 86_400_000, NOON, "relative") == "2020-11-21 12:00"
     assert bar_name(NOON, NOON, "iso") == iso(NOON)
     assert exact(NOON, "utc") == "2021-11-21 12:00:00"
 
