@@ -5,7 +5,7 @@ an exit and is never refused. An entry beyond a limit is Rejected at once; its i
 `reason`. An order that reverses a position and may not open the other one is cut to the part that closes.
 An order is asked again when it fills, if the position has changed so that it would open more than before.
 A day is the UTC date of a bar's stamp; an entry counts on the day of its first fill. The fill that reaches
-max_daily_loss also cancels the entries that wait.
+max_daily_loss also cancels the entries that wait, and cuts what reverses.
 
 Protection. At the end of each bar every position has a Stop (stop_loss_pct) and a Limit (take_profit_pct)
 order for its whole size, one cancelling the other, at a distance from its average entry price; Backtrader can
@@ -187,9 +187,14 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
 
     def _cancel_entries(self, reason: str) -> None:
         for each in self._live():
-            if each.opens == abs(each.size):
+            if each.opens:
                 each.addinfo(refused_by=RISK, reason=reason)
-                super().cancel(each)
+                closes = abs(each.executed.remsize) - each.opens
+                each.opens = 0.0
+                if closes > DUST * abs(each.size):
+                    _cut(each, closes)
+                else:
+                    super().cancel(each)
 
     def _entries_beside(self, order: Any) -> int:
         """Return how many entries are open, without those that are closed before this one opens."""
