@@ -7,17 +7,22 @@ handed that state again. That is a cache: if the process dies, whoever has the b
 A step that raises returns nothing and forgets the cache.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
 
 from strategies.engine.errors import EngineError, HistoryTooShort
 from strategies.engine.feed import stamps_of, values_of
 from strategies.engine.live import Live
 from strategies.engine.machine import Configure
+from strategies.engine.state import unseal
 from strategies.engine.values import Bar, Feed, Position, Step
 
 Row = Sequence[Bar | None]
-DEEPER = 2  # a history that was too short is kept this many times deeper
+DEEPER: Final = 2  # a history that was too short is kept this many times deeper
+NO_CHANGES: Final[Mapping[int, int | None]] = MappingProxyType({})
 
 
 class Engine:
@@ -65,22 +70,7 @@ class Engine:
     def catch_up(self, state: bytes, rows: Iterable[Row]) -> tuple[Step, ...]:
         """Apply many bars; only the last Step carries a state, the same as bar by bar."""
         self._enter(state)
-        steps: list[Step] = []
-        for row in rows:
-            if steps:
-                self._live.tidy()
-            self._drive(row)
-            steps.append(self._result(b""))
-        if steps:
-            last = steps[-1]
-            self._held = self._live.dump()
-            steps[-1] = Step(
-                state=self._held, orders=last.orders, trades=last.trades, cash=last.cash, value=last.value,
-                positions=last.positions,
-            )  # fmt: skip
-        else:
-            self._held = state
-        return tuple(steps)
+        return self._run(rows, {}, None) or self._nothing(state)
 
     def trading_from(self, state: bytes, open_time: int | None) -> bytes:
         """Return the state with orders rejected on bars before `open_time` (ms); None allows all."""
@@ -89,17 +79,57 @@ class Engine:
         self._held = self._live.dump()
         return self._held
 
-    def replay(self, rows: Iterable[Row], *, trade_from: int | None = None) -> tuple[Step, ...]:
-        """Apply bars from the beginning, keeping as much history as the strategy turns out to read."""
-        stored = list(rows)
+    def replay(
+        self,
+        rows: Iterable[Row],
+        *,
+        trade_from: int | None = None,
+        changes: Mapping[int, int | None] = NO_CHANGES,
+        keep_last: int | None = None,
+    ) -> tuple[Step, ...]:
+        """Apply bars from the beginning, keeping as much history as the strategy turns out to read.
+
+        `changes` maps an open time to what `trading_from` was called with just before that bar.
+        Only the last `keep_last` steps are returned, if it is given; the last one carries the state.
+        """
+        stored = rows if isinstance(rows, Sequence) else list(rows)
         depths: dict[int, int] = {}
         while True:
             try:
-                return self.catch_up(self._initial(depths, trade_from), stored)
+                state = self._initial(depths, trade_from)
+                self._enter(state)
+                return self._run(stored, changes, keep_last) or self._nothing(state)
             except HistoryTooShort as short:
                 if depths.get(short.line, 0) >= short.depth:
                     raise
                 depths[short.line] = max(short.depth, DEEPER * depths.get(short.line, 0))
+
+    def check_state(self, state: bytes) -> None:
+        """Raise StateInvalid or CodeChanged if the header says that this engine cannot read the state."""
+        unseal(state, self._live.fingerprint)
+
+    def _run(
+        self, rows: Iterable[Row], changes: Mapping[int, int | None], keep_last: int | None
+    ) -> tuple[Step, ...]:
+        live = self._live
+        steps: deque[Step] = deque(maxlen=keep_last)
+        for row in rows:
+            live.tidy()
+            if changes:
+                for bar in row:
+                    if bar is not None and bar.open_time in changes:
+                        live.counters.trade_from = changes[bar.open_time]
+            self._drive(row)
+            steps.append(self._result(b""))
+        if steps:
+            self._held = live.dump()
+            steps[-1] = replace(steps[-1], state=self._held)
+        return tuple(steps)
+
+    def _nothing(self, state: bytes) -> tuple[Step, ...]:
+        """No bar was applied: the objects are still those of the state."""
+        self._held = state
+        return ()
 
     def analysis(self, state: bytes) -> dict[str, Any]:
         """Return what each analyzer would report if the run ended here, as plain values by name."""
@@ -117,7 +147,7 @@ class Engine:
     def _enter(self, state: bytes) -> None:
         """Make the live objects those of this state, and consider them lost until `_leave`."""
         held, self._held = self._held, None
-        if held is not state and held != state:
+        if held is None or (held is not state and held != state):
             self._live.load(state)
 
     def _drive(self, bars: Row) -> None:

@@ -6,6 +6,7 @@ not matter; functions and constants that the code names are followed. Bytecode d
 versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
@@ -39,9 +40,21 @@ def fingerprint_of(feeds: tuple[Feed, ...], objects: Iterable[Any], names: Names
             parts.append(_parameters(thing))
         else:
             classes.setdefault(cls)
-            parts.append(cls.__name__)
+            parts.append(_known_name(cls))
     parts.extend(code_of(cls) for cls in classes if not is_backtrader(cls))
     return blake2b("\n".join(parts).encode("utf-8", "surrogatepass"), digest_size=SIZE).digest()
+
+
+@lru_cache(maxsize=1024)
+def _known_name(cls: type) -> str:
+    """The name of the nearest class that a module knows.
+
+    Couplers and some observers are of classes made for them, with a number or an UUID in the name.
+    """
+    for base in cls.__mro__:
+        if not is_backtrader(base) or vars(sys.modules[base.__module__]).get(base.__name__) is base:
+            return base.__qualname__
+    return ""
 
 
 def _parameters(thing: Any) -> str:

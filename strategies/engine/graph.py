@@ -12,13 +12,15 @@ depend on how a value came about.
 
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from dis import get_instructions
 from enum import Enum
 from fractions import Fraction
+from functools import lru_cache
 from io import BytesIO, StringIO
-from itertools import count, islice
+from itertools import chain, count, islice
 from logging import Logger
 from operator import is_
 from pathlib import PurePath
@@ -26,6 +28,7 @@ from random import Random
 from re import Pattern
 from types import (
     BuiltinFunctionType,
+    CodeType,
     FunctionType,
     MethodType,
     MethodWrapperType,
@@ -40,9 +43,8 @@ import backtrader as bt
 
 from strategies.engine import numeric
 from strategies.engine.errors import NotCarriable
-from strategies.engine.feed import PushFeed
-from strategies.engine.history import HOT, is_line
-from strategies.engine.refusals import attributes_of, container_base, is_plain_class, refused
+from strategies.engine.history import HOT, Horizon, is_line, keep_tail
+from strategies.engine.refusals import attributes_of, container_base, has_slots, is_plain_class, refused
 from strategies.engine.vocabulary import is_backtrader
 from strategies.engine.writing import CONTENTS
 
@@ -55,31 +57,70 @@ FIXED: Final = (  # what has no state of its own, or none that a strategy may ch
     PurePath, property, staticmethod, classmethod,
 )  # fmt: skip
 LISTS: Final = (list, deque)
-UNWATCHED: Final = frozenset(  # set up once by Backtrader and only read afterwards
+STRUCTURE: Final = frozenset(  # set up once by Backtrader and only read afterwards
     {"plotinfo", "plotlines", "_lineiterators", "ddatas", "dnames", "lines", "l", "datas", "datasbyname",
-     "stcount", "_alnames", "indobscsv", "feeds", "stores", "_pretimers", "strats", "_feed", "_env", "notifs_"}
+     "stcount", "_alnames", "indobscsv", "feeds", "stores", "_pretimers", "strats", "_feed", "bindings", "array",
+     "_datas", "_minperiods", "_orders", "runstrats", "runningstrats", *HOT}
 )  # fmt: skip
+RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "strategy", "p", "params"})
+FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
 
 
 class Anchors:
     """Numbered objects and their baselines."""
 
-    def __init__(self, roots: list[tuple[str, Any]]) -> None:
+    def __init__(self, roots: list[tuple[str, Any]], horizon: Horizon) -> None:
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.origin: list[tuple[int, str]] = []  # per anchor: the anchor that holds it, and as what
-        self.holders: list[list[tuple[int, str]]] = []  # per anchor: all that held it at the start
+        self.holders: dict[int, list[tuple[int, str]]] = {}  # of containers: all that held it at the start
         self.lines: list[Any] = []
         self.instances: list[Instance] = []
         self.containers: list[Container] = []
-        self.users: list[int] = []
-        self._quiet = False
+        self._horizon = horizon
+        self._feed_lines = {id(line) for _, thing in roots if is_feed(thing) for line in thing.lines.lines}
         for name, thing in roots:
             self._add(thing, -1, name)
         at = 0
         while at < len(self.objects):
-            self._expand(at, self.objects[at])
+            thing = self.objects[at]
+            if type(thing) in CONTENTS or numeric.is_mutable(thing):
+                self._expand_container(at, thing)
+            else:
+                self._expand_instance(at, thing)
             at += 1
+        self.watch()
+
+    def watch(self) -> None:
+        """Take the baseline: everything is as it was built."""
+        written = names_written(type(each) for each in self.objects if not is_backtrader(type(each)))
+        for number, thing in enumerate(self.objects):
+            if type(thing) not in CONTENTS and not numeric.is_mutable(thing):
+                self.instances.append(Instance(number, thing, written))
+        self._static = [each for each in self.instances if each.values is None]
+        self._static_names = [each.names for each in self._static]
+        self._static_sizes = [each.size for each in self._static]
+        self._quiet = [each for each in self.instances if each.values is not None and each.is_quiet()]
+        self._quiet_names = [each.names for each in self._quiet]
+        self._quiet_sizes = [each.size for each in self._quiet]
+        self._quiet_values = tuple(chain.from_iterable(each.values or () for each in self._quiet))
+        quiet = {id(each) for each in (*self._static, *self._quiet)}
+        self._busy = [each for each in self.instances if id(each) not in quiet]
+
+    def changed(self) -> list["Instance"]:
+        """The objects whose attributes are not as they were built, in the order of their numbers.
+
+        Most never change: one pass over all their values says so.
+        """
+        found = [each for each in self._busy if each.changed()]
+        if list(map(len, self._static_names)) != self._static_sizes:
+            found += [each for each in self._static if each.changed()]
+        if list(map(len, self._quiet_names)) != self._quiet_sizes or not all(
+            map(is_, chain.from_iterable(names.values() for names in self._quiet_names), self._quiet_values)
+        ):
+            found += [each for each in self._quiet if each.changed()]
+        found.sort(key=_number)
+        return found
 
     def path_of(self, number: int) -> tuple[str, ...]:
         parts: list[str] = []
@@ -88,218 +129,228 @@ class Anchors:
             parts.append(part)
         return tuple(reversed(parts))
 
+    def is_held(self, number: int) -> bool:
+        """Whether one of the objects that held a container at the start still does."""
+        thing = self.objects[number]
+        if number not in self.holders:
+            return True  # a container that is an object of its own, with attributes
+        for holder, part in self.holders[number]:
+            owner = self.objects[holder]
+            if "[" in part:
+                return True  # inside of a tuple, which does not change
+            if type(owner) in CONTENTS:
+                if any(item is thing for item in (owner.values() if isinstance(owner, dict) else owner)):
+                    return True
+            elif attributes_of(owner).get(part) is thing:
+                return True
+        return False
+
     def _add(self, thing: Any, holder: int, part: str) -> None:
         if id(thing) not in self.numbers:
             self.numbers[id(thing)] = len(self.objects)
             self.objects.append(thing)
             self.origin.append((holder, part))
-            self.holders.append([])
-
-    def is_held(self, number: int) -> bool:
-        """Whether one of the objects that held a container at the start still does."""
-        thing = self.objects[number]
-        for holder, part in self.holders[number]:
-            owner = self.objects[holder]
-            if type(owner) in CONTENTS:
-                items = [*owner, *owner.values()] if isinstance(owner, dict) else owner
-                if any(item is thing or type(item) is tuple for item in items):
-                    return True
-            elif attributes_of(owner).get(part.partition("[")[0]) is thing or "[" in part:
-                return True
-        return not self.holders[number]
 
     def _visit(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
         """Number a value that can change; refuse one that cannot be carried, if it is the user's."""
         cls = type(value)
-        if cls in PLAIN:
-            return
-        if id(value) in self.numbers:
-            self.holders[self.numbers[id(value)]].append((holder, part))
-            return
-        if cls is tuple or cls is frozenset:
+        number = self.numbers.get(id(value))
+        if number is not None:
+            if number in self.holders:
+                self.holders[number].append((holder, part))
+        elif cls in CONTENTS or numeric.is_mutable(value):
+            self.holders[len(self.objects)] = [(holder, part)]
+            self._add(value, holder, part)
+        elif cls is tuple or cls is frozenset:
             for at, item in enumerate(value):
-                self._visit(item, holder, f"{part}[{at}]", strict=strict)
+                if type(item) not in PLAIN:
+                    self._visit(item, holder, f"{part}[{at}]", strict=strict)
         elif cls is MethodType:
             self._visit(value.__self__, holder, f"{part}.__self__", strict=strict)
-        elif isinstance(value, FIXED) or cls is count:
+        elif isinstance(value, FIXED) or cls is count or numeric.is_number(value):
             if strict and cls is FunctionType:
                 self._closure(value, holder, part)
-        elif cls in CONTENTS or is_plain_class(cls) or numeric.is_mutable(value):
-            self._add(value, holder, part)
-            self.holders[-1].append((holder, part))
-        elif numeric.is_number(value):
-            return
-        elif strict and not _from_library(cls):
+        elif is_plain_class(cls):
+            if not _is_empty(value):
+                self._add(value, holder, part)
+        elif strict:
             raise NotCarriable(*refused(value).args[:2], (*self.path_of(holder), part))
 
     def _closure(self, function: FunctionType, holder: int, part: str) -> None:
         for cell in function.__closure__ or ():
             content = cell.cell_contents
-            if type(content) not in PLAIN and not isinstance(content, FIXED | ModuleType):
+            if type(content) not in PLAIN and not isinstance(content, (*FIXED, ModuleType)):
                 raise NotCarriable(
                     f"a function that closes over an object ({function.__qualname__})",
                     "make it a method and keep the object in an attribute",
                     (*self.path_of(holder), part),
                 )
 
-    def _expand(self, number: int, thing: Any) -> None:
+    def _expand_container(self, number: int, thing: Any) -> None:
         cls = type(thing)
-        if isinstance(thing, bt.lineseries.Lines):
-            for at, line in enumerate(thing.lines):
-                self._add(line, number, thing._getlinealias(at) or str(at))
-        elif cls in CONTENTS:
-            self._expand_container(number, thing, cls)
-        elif numeric.is_mutable(thing):
-            self.containers.append(Container(number, thing, None))
-        else:
-            self._expand_instance(number, thing)
-
-    def _expand_container(self, number: int, thing: Any, cls: type) -> None:
-        unwatched = self._is_unwatched(number)
-        strict = self._users(number)
+        strict = self._is_users(number)
         keeps_count = False
         if isinstance(thing, dict):
-            for key, value in list(thing.items()):
-                self._visit(key, number, f"[{key!r:.40}]" if type(key) in PLAIN else "[key]", strict=strict)
-                self._visit(value, number, f"[{key!r:.40}]" if type(key) in PLAIN else "[...]", strict=strict)
-                keeps_count |= type(value) is count
+            self._pairs(number, thing, strict=strict)
+            keeps_count = any(type(value) is count for value in thing.values())
         elif cls in {list, deque, set}:
-            for at, value in enumerate(list(thing)):
-                self._visit(value, number, f"[{at}]", strict=strict)
-                keeps_count |= type(value) is count
-        if not unwatched:
-            self.containers.append(Container(number, thing, None, always=keeps_count))
+            for at, value in enumerate(thing):
+                if type(value) not in PLAIN:
+                    self._visit(value, number, f"[{at}]", strict=strict)
+                    keeps_count |= type(value) is count
+        self.containers.append(Container(number, thing, None, always=keeps_count))
+
+    def _pairs(self, number: int, thing: Any, *, strict: bool) -> None:
+        for key, value in thing.items():
+            if type(key) not in PLAIN:
+                self._visit(key, number, "[key]", strict=strict)
+            if type(value) not in PLAIN:
+                part = f"[{key!r:.40}]" if type(key) in PLAIN else "[...]"
+                self._visit(value, number, part, strict=strict)
 
     def _expand_instance(self, number: int, thing: Any) -> None:
         cls = type(thing)
-        users = not is_backtrader(cls)
-        if isinstance(thing, bt.metabase.AutoInfoClass):
-            users = False
-        if users:
-            self.users.append(number)
-        names = attributes_of(thing)
-        for name, value in list(names.items()):
-            if name not in {"plotinfo", "plotlines", "array"}:
-                own = users and not (isinstance(thing, bt.LineRoot | bt.Analyzer) and is_reserved(name))
+        if is_line(thing):
+            self.lines.append(thing)
+            keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
+        elif isinstance(thing, bt.LineRoot):
+            self._expand_structure(number, thing)
+        users = not is_backtrader(cls) and not isinstance(thing, bt.metabase.AutoInfoClass)
+        mixed = users and isinstance(thing, FILLED_BY_BACKTRADER)
+        known = self.numbers
+        for name, value in attributes_of(thing).items():
+            if type(value) in PLAIN:
+                continue
+            own = users and not (mixed and (name in STRUCTURE or name in RESERVED))
+            if own or (name not in STRUCTURE and (id(value) not in known or type(value) in CONTENTS)):
                 self._visit(value, number, name, strict=own)
         base = container_base(cls)
         if base is not None and base in CONTENTS:
-            for key, value in list(thing.items()) if issubclass(base, dict) else enumerate(list(thing)):
-                self._visit(key, number, "[key]", strict=users)
-                self._visit(value, number, f"[{key!r:.40}]", strict=users)
+            if issubclass(base, dict):
+                self._pairs(number, thing, strict=users)
+            else:
+                for at, value in enumerate(thing):
+                    self._visit(value, number, f"[{at}]", strict=users)
             self.containers.append(Container(number, thing, base))
-        if is_line(thing):
-            self.lines.append(thing)
-        self.instances.append(Instance(number, thing, users=users))
 
-    def _is_unwatched(self, number: int) -> bool:
-        holder, part = self.origin[number]
-        if holder < 0:
-            return False
-        if part in UNWATCHED and is_backtrader(type(self.objects[holder]).__mro__[-2]):
-            return True
-        return type(self.objects[holder]) in {list, dict, defaultdict, OrderedDict} and self._is_unwatched(holder)
+    def _expand_structure(self, number: int, thing: Any) -> None:
+        """Lines and what calculates below: held in containers that do not change and are not watched."""
+        for at, line in enumerate(thing.lines.lines):
+            self._add(line, number, thing._getlinealias(at) or f"lines[{at}]")
+        for at, data in enumerate(getattr(thing, "datas", ())):
+            self._add(data, number, f"datas[{at}]")
+        for kind in getattr(thing, "_lineiterators", {}).values():
+            for at, each in enumerate(kind):
+                self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
 
-    def _users(self, number: int) -> bool:
-        """Whether an attribute of a class that is not Backtrader's holds this."""
+    def _is_users(self, number: int) -> bool:
+        """Whether an attribute of a class that is not Backtrader's holds this container."""
         holder, part = self.origin[number]
         while holder >= 0:
             thing = self.objects[holder]
             if type(thing) not in CONTENTS:
-                return not is_backtrader(type(thing)) and not is_reserved(part) and not isinstance(thing, bt.metabase.AutoInfoClass)
+                return not (
+                    is_backtrader(type(thing))
+                    or isinstance(thing, bt.metabase.AutoInfoClass)
+                    or part in RESERVED
+                    or (isinstance(thing, FILLED_BY_BACKTRADER) and part in STRUCTURE)
+                )
             holder, part = self.origin[holder]
         return False
 
 
-def is_reserved(name: str) -> bool:
-    return name in RESERVED or name in UNWATCHED
+def _number(each: "Instance") -> int:
+    return each.number
 
 
-RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "strategy", "p", "params"})
+def is_feed(thing: Any) -> bool:
+    return isinstance(thing, bt.feed.AbstractDataBase)
 
 
-def _from_library(cls: type) -> bool:
-    return is_backtrader(cls)
+def _is_empty(thing: Any) -> bool:
+    """Whether it is a set of no parameters: every line has one."""
+    return isinstance(thing, bt.metabase.AutoInfoClass) and not vars(thing)
 
 
 class Instance:
     """Attributes of one object as they were built."""
 
-    __slots__ = ("always", "base", "keys", "last", "names", "number", "plain", "skip", "slots", "thing", "users", "values")
+    __slots__ = ("always", "base", "last", "names", "number", "size", "skip", "slots", "thing", "values")
 
-    def __init__(self, number: int, thing: Any, *, users: bool) -> None:
+    def __init__(self, number: int, thing: Any, written: frozenset[str]) -> None:
         self.number = number
         self.thing = thing
-        self.users = users
-        self.slots = type(getattr(thing, "__dict__", None)) is not dict or any(
-            "__slots__" in vars(cls) and vars(cls)["__slots__"] for cls in type(thing).__mro__
-        )
-        self.skip = 0
-        self.capture()
-
-    def capture(self) -> None:
-        """Take the attributes as they are now for the baseline."""
-        thing = self.thing
+        cls = type(thing)
+        self.slots = has_slots(cls)
         self.names = attributes_of(thing) if self.slots else vars(thing)
-        if is_line(thing):
-            self.skip = len(HOT) if "_tail" in self.names else 0
-        elif isinstance(thing, PushFeed):
-            self.skip = 0
-        self.base = dict(islice(self.names.items(), self.skip, None))
-        self.keys = tuple(self.base)
+        self.size = len(self.names)
+        self.skip = len(HOT) if is_line(thing) else 0
+        self.base = dict(islice(self.names.items(), self.skip, None)) if self.skip else self.names.copy()
+        self.last = next(reversed(self.names)) if self.names else None
+        if is_static(cls) and written.isdisjoint(self.base):
+            self.values: tuple[Any, ...] | None = None  # nobody writes them: to count them is enough
+            self.always: tuple[str, ...] = ()
+            return
         self.values = tuple(self.base.values())
-        self.last = self.keys[-1] if self.keys else None
-        self.always = frozenset(
+        users = not is_backtrader(cls) and not isinstance(thing, bt.metabase.AutoInfoClass)
+        self.always = tuple(
             name
             for name, value in self.base.items()
-            if type(value) is count and name not in UNWATCHED
-            or self.users and type(value) in PLAIN and not is_reserved(name)
+            if (type(value) is count or (users and type(value) in PLAIN))
+            and name not in STRUCTURE
+            and not name.startswith("_minp")
         )
 
-    def current(self) -> dict[str, Any]:
-        return attributes_of(self.thing) if self.slots else self.names
+    def is_quiet(self) -> bool:
+        """Whether it is one of the many objects of Backtrader's that hardly ever change."""
+        return not (
+            self.slots or self.skip or self.always
+            or isinstance(self.thing, bt.Strategy | bt.Analyzer | bt.Observer | bt.BrokerBase | bt.Cerebro)
+            or is_feed(self.thing) or not is_backtrader(type(self.thing))
+        )  # fmt: skip
 
     def changed(self) -> bool:
-        if self.always:
+        names = self.names
+        if self.slots:
+            names = attributes_of(self.thing)
+        if len(names) != self.size or self.always:
             return True
-        names = self.current()
-        if len(names) != len(self.values) + self.skip:
-            return True
-        found = names.values() if not self.skip else islice(names.values(), self.skip, None)
-        return not all(map(is_, found, self.values)) or (
-            self.last is not None and next(reversed(names)) != self.last
-        )
+        if self.values is None:
+            return False
+        found = islice(names.values(), self.skip, None) if self.skip else names.values()
+        return not all(map(is_, found, self.values)) or (self.size > 0 and next(reversed(names)) is not self.last)
 
     def difference(self) -> tuple[dict[str, Any], list[str], list[str] | None]:
         """Return what is set, what is gone and, if it is not the natural one, the order of all names."""
-        names = dict(islice(self.current().items(), self.skip, None))
-        base, always = self.base, self.always
+        names = attributes_of(self.thing) if self.slots else dict(islice(self.names.items(), self.skip, None))
+        base = self.base
         changed = {
             name: value
             for name, value in names.items()
-            if name not in base or name in always or (value is not base[name] and not same(value, base[name]))
+            if name not in base or (value is not base[name] and not same(value, base[name]))
         }
+        for name in self.always:
+            if name in names:
+                changed[name] = names[name]
+        if len(names) == len(base) and all(map(is_, names, base)):
+            return changed, [], None
         gone = [name for name in base if name not in names]
         natural = [name for name in base if name in names]
         natural += [name for name in names if name not in base]
-        order = None if natural == list(names) else list(names)
-        return changed, gone, order
+        return changed, gone, None if natural == list(names) else list(names)
 
     def restore(self) -> None:
         if self.slots:
             self._restore_slots()
             return
         names = self.names
-        if self.skip:
-            moving = dict(islice(names.items(), self.skip))
-            names.clear()
-            names.update(moving)
-        else:
-            names.clear()
+        moving = dict(islice(names.items(), self.skip)) if self.skip else {}
+        names.clear()
+        names.update(moving)
         names.update(self.base)
 
     def _restore_slots(self) -> None:
-        for name in self.current():
+        for name in attributes_of(self.thing):
             if name not in self.base:
                 object.__delattr__(self.thing, name)
         for name, value in self.base.items():
@@ -309,7 +360,7 @@ class Instance:
 class Container:
     """Content of one container (or random generator, buffer, array) as it was built."""
 
-    __slots__ = ("always", "base", "kind", "number", "saved", "thing")
+    __slots__ = ("always", "base", "changes", "kind", "number", "saved", "thing")
 
     def __init__(self, number: int, thing: Any, base: type | None, *, always: bool = False) -> None:
         self.number = number
@@ -324,6 +375,53 @@ class Container:
 
     def restore(self) -> None:
         self.kind[2](self.thing, self.saved)
+
+
+@lru_cache(maxsize=1024)
+def is_static(cls: type) -> bool:
+    """Whether no method of a class of Backtrader's that runs after the start sets an attribute."""
+    if not is_backtrader(cls) or not issubclass(cls, bt.linebuffer.LineActions | bt.linebuffer.LineBuffer | bt.Indicator):
+        return False
+    return not any(
+        "STORE_ATTR" in _operations(value)
+        for base in cls.__mro__
+        if base.__module__.startswith("backtrader.indicators") or base in (bt.lineiterator.SingleCoupler, bt.lineiterator.MultiCoupler)
+        for name, value in vars(base).items()
+        if isinstance(value, FunctionType) and name != "__init__"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _operations(function: FunctionType) -> frozenset[str]:
+    return frozenset(operation.opname for operation in get_instructions(function))
+
+
+def names_written(classes: Iterable[type]) -> frozenset[str]:
+    """Attributes that the code of the user's classes sets on anything."""
+    return frozenset().union(*map(_names_written, set(classes)))
+
+
+@lru_cache(maxsize=1024)
+def _names_written(cls: type) -> frozenset[str]:
+    functions = [
+        value for base in cls.__mro__ if not is_backtrader(base) for value in vars(base).values()
+        if isinstance(value, FunctionType)
+    ]  # fmt: skip
+    return frozenset(
+        operation.argval
+        for function in functions
+        for code in codes_of(function.__code__)
+        for operation in get_instructions(code)
+        if operation.opname == "STORE_ATTR"
+    )
+
+
+def codes_of(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those nested in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes_of(constant)
 
 
 def same(one: Any, other: Any) -> bool:

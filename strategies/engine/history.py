@@ -40,11 +40,15 @@ class Horizon:
 
     __slots__ = ("loading", "name_of", "settled", "whole")
 
-    def __init__(self, settled: int) -> None:
-        self.settled = settled
-        self.whole = settled + LEARNING_BARS
+    def __init__(self) -> None:
+        self.settle(1)
         self.loading = False  # feeds and filters are at work, not the strategy
         self.name_of: Callable[[int], str] = str
+
+    def settle(self, longest: int) -> None:
+        """Set the longest minimum period of all lines."""
+        self.settled = longest
+        self.whole = longest + LEARNING_BARS
 
 
 class HistoryLine:

@@ -17,14 +17,14 @@ from strategies.engine.errors import NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
 from strategies.engine.graph import Anchors, Container, Instance
-from strategies.engine.history import Horizon, keep_tail
+from strategies.engine.history import Horizon
 from strategies.engine.machine import Configure, Machine
 from strategies.engine.reading import CONTENTS as READ_CONTENTS
 from strategies.engine.reading import WRONG, Reader, set_attributes
 from strategies.engine.record import Recorder
 from strategies.engine.state import Counters
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import Names
+from strategies.engine.vocabulary import names_of
 from strategies.engine.writing import CONTENTS, Writer
 from strategies.engine import numeric
 
@@ -42,21 +42,17 @@ class Live:
         gate(machine.broker)
         for data in machine.cerebro.datas:
             data._tick_nullify()
-        self.anchors = anchors = Anchors(_roots(machine))
-        self.horizon = horizon = Horizon(_longest(anchors.objects))
+        self.horizon = horizon = Horizon()
+        self.anchors = anchors = Anchors(_roots(machine), horizon)
+        horizon.settle(_longest(anchors.objects))
         horizon.name_of = lambda number: ".".join(anchors.path_of(number)) or "a line"
-        feed_lines = {id(line) for data in machine.cerebro.datas for line in data.lines.lines}
-        for line in anchors.lines:
-            keep_tail(line, anchors.numbers[id(line)], horizon, of_feed=id(line) in feed_lines)
-        for instance in anchors.instances:
-            instance.capture()
         machine.loading = self._set_loading
         self.recorder = Recorder(machine.tell, machine.cerebro.datas)
         machine.notify = self.recorder.notify
-        self.names = Names({type(thing) for thing in anchors.objects} - set(CONTENTS))
+        self.names = names_of(tuple({type(each.thing): None for each in anchors.instances}))
         self.fingerprint = fingerprint_of(feeds, anchors.objects, self.names)
         self.late = _late(anchors, machine.broker)
-        self.structure = [(strategy._lineiterators, _sizes(strategy)) for strategy in machine.strategies]
+        self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
 
     def _set_loading(self, loading: bool) -> None:  # noqa: FBT001 -- called once per pass
         self.horizon.loading = loading
@@ -69,9 +65,8 @@ class Live:
         writer = Writer(self.anchors.numbers, self.names)
         self._write_counters(writer)
         form.write_lines(writer.out, self.anchors.lines)
-        for instance in self.anchors.instances:
-            if instance.changed():
-                self._write_instance(writer, instance)
+        for instance in self.anchors.changed():
+            self._write_instance(writer, instance)
         changed = [container for container in self.anchors.containers if container.changed()]
         self._write_held(writer, [container for container in changed if container.number not in self.late])
         forget_finished(self.machine.broker, writer.orders)
@@ -97,8 +92,8 @@ class Live:
             container.restore()
 
     def _refuse_growth(self) -> None:
-        for lineiterators, sizes in self.structure:
-            if [len(found) for found in lineiterators.values()] != sizes:
+        for strategy, made in self.structure:
+            if _made(strategy) != made:
                 raise NotCarriable("an indicator made after the start", "make it in __init__", ("strategy",))
 
     def _write_counters(self, writer: Writer) -> None:
@@ -176,9 +171,8 @@ class Live:
         return found
 
     def _restore(self) -> None:
-        for instance in self.anchors.instances:
-            if instance.changed():
-                instance.restore()
+        for instance in self.anchors.changed():
+            instance.restore()
         for container in self.anchors.containers:
             if container.changed():
                 container.restore()
@@ -299,8 +293,12 @@ def forget_finished(broker: Any, orders: list[Any]) -> None:
         for ref in [ref for ref in book if ref not in held and ref not in leaders]:
             del book[ref]
     children = broker._pchildren
-    for ref in [ref for ref, kept in children.items() if not kept and ref not in held]:
+    for ref in [ref for ref, kept in children.items() if ref not in held and not any(map(_is_alive, kept))]:
         del children[ref]
+
+
+def _is_alive(order: Any) -> bool:
+    return bool(order.alive())
 
 
 def _late(anchors: Anchors, broker: Any) -> frozenset[int]:
@@ -322,8 +320,8 @@ def _longest(objects: list[Any]) -> int:
     return max(thing._minperiod for thing in objects if isinstance(thing, bt.LineRoot))
 
 
-def _sizes(strategy: Any) -> list[int]:
-    return [len(found) for found in strategy._lineiterators.values()]
+def _made(strategy: Any) -> int:
+    return sum(map(len, strategy._lineiterators.values()))
 
 
 def gate(broker: Any) -> None:

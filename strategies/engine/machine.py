@@ -9,6 +9,7 @@ A step may take several passes (a filter that splits a bar) or none (a resampler
 """
 
 from collections.abc import Callable
+from itertools import islice
 from threading import Lock
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from strategies.engine.feed import new_feed
 from strategies.engine.values import Feed
 
 Configure = Callable[[bt.Cerebro], object]
+MADE_IN: Final = (bt.lineiterator, bt.lineseries, bt.metabase, bt.observers.trades)
 NUMBERS_LOCK: Final = Lock()  # order and trade numbers are attributes of Backtrader's classes
 
 
@@ -91,6 +93,7 @@ class Machine:
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
+        known = [(vars(module), len(vars(module))) for module in MADE_IN]
         with self.numbers:
             try:
                 cerebro.run(runonce=False, preload=False, exactbars=0, live=False)
@@ -98,6 +101,10 @@ class Machine:
                 pass
             else:
                 raise EngineError("Cerebro ran to its end without starting the strategies")
+        for names, size in known:
+            # Each coupler and each observer of all feeds made classes that the module would keep for ever.
+            for name in list(islice(reversed(names), len(names) - size)):
+                del names[name]
         if not cerebro.runningstrats:
             raise EngineError("no strategy runs: all of them raised StrategySkipError")
         self.broker = cerebro._broker

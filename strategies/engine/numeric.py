@@ -53,7 +53,9 @@ def content(w: Any, value: Any) -> None:
     np = sys.modules["numpy"]
     if type(value) is np.random.Generator:
         w.put(type(value.bit_generator).__name__)
-        w.put(_plain(value.bit_generator.state))
+        state = _plain(value.bit_generator.state)
+        w.kept.append(state)
+        w.put(state)
         return
     by_column = value.flags.f_contiguous and not value.flags.c_contiguous
     w.put(value.dtype.str)

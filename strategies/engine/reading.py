@@ -11,10 +11,12 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from fractions import Fraction
+from functools import reduce
 from io import BytesIO, StringIO
 from itertools import count
+from operator import or_
 from random import Random
 from types import MemberDescriptorType, MethodType
 from typing import Any, Final
@@ -130,7 +132,7 @@ class Reader:
 
     def cls(self) -> type:
         token = self.name()
-        found = self.names.classes.get(token)
+        found = self.names.find(token)
         if found is None:
             raise StateInvalid(f"the class {token!r} is not one of this strategy")
         return found
@@ -224,7 +226,7 @@ def _class(r: Reader) -> type:
     home, _, name = token.partition(":")
     if home == "builtins" and name in BUILTIN_TYPES:
         return BUILTIN_TYPES[name]
-    found = r.names.classes.get(token)
+    found = r.names.find(token)
     if found is None:
         raise StateInvalid(f"the class {token!r} is not one of this strategy")
     return found
@@ -253,9 +255,10 @@ def _enum(r: Reader) -> Any:
     members = cls.__members__
     if type(name) is str:
         return members[name]
-    combined = cls(0)
-    for member in name:
-        combined = combined | member
+    parts = [member for member in members.values() if issubclass(cls, Flag) and member.value & name]
+    combined = reduce(or_, parts) if parts else None
+    if combined is None or combined.value != name:
+        raise StateInvalid("a combination of flags that there is not")
     return combined
 
 

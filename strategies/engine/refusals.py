@@ -5,6 +5,7 @@ import socket
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
+from functools import lru_cache
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -37,6 +38,7 @@ REMEDIES: Final[tuple[tuple[Any, str, str], ...]] = (
     (ModuleType, "a module", "import it at the top of the file"),
     (memoryview, "a memoryview", "keep bytes"),
 )
+NOTHING: Final[dict[str, Any]] = {}
 OTHERWISE: Final = "keep plain values, containers, dataclasses or objects of your own module in attributes"
 
 
@@ -59,17 +61,28 @@ def refused(value: Any) -> NotCarriable:
     return NotCarriable(f"an object of {name}", OTHERWISE)
 
 
+@lru_cache(maxsize=4096)
 def is_plain_class(cls: type) -> bool:
     """Whether instances consist of attributes and at most a known container, nothing hidden in C."""
     return all(base in PLAIN_CONTAINERS or base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__)
 
 
+@lru_cache(maxsize=4096)
 def container_base(cls: type) -> type | None:
     return next((base for base in cls.__mro__ if base in PLAIN_CONTAINERS), None)
 
 
+@lru_cache(maxsize=4096)
+def has_slots(cls: type) -> bool:
+    """Whether attributes are not all in a `__dict__`."""
+    return not hasattr(cls, "__dict__") or any(vars(base).get("__slots__") for base in cls.__mro__)
+
+
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Instance attributes, slots included, without running code of the class."""
+    """Instance attributes, slots included, without running code of the class. Not to be changed."""
+    if not has_slots(type(value)):
+        names: dict[str, Any] = getattr(value, "__dict__", NOTHING)
+        return names
     found: dict[str, Any] = {}
     for cls in type(value).__mro__:
         if "__slots__" in vars(cls):
@@ -79,7 +92,5 @@ def attributes_of(value: Any) -> dict[str, Any]:
                         found.setdefault(name, member.__get__(value))
                     except AttributeError:  # a slot that was never set
                         continue
-    names = getattr(value, "__dict__", None)
-    if type(names) is dict:
-        found.update(names)
+    found.update(getattr(value, "__dict__", NOTHING))
     return found

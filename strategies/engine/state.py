@@ -24,6 +24,7 @@ CHECKED_FROM: Final = 18
 PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it saves
 LARGEST: Final = 1 << 28
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
+REGULAR: Final = SAME_LENGTH | SAME_FLOOR
 
 
 @dataclass(slots=True)
@@ -89,27 +90,30 @@ def write_lines(out: bytearray, lines: list[Any]) -> None:
     """Depths and lengths, then the tails of all lines as doubles."""
     length = floor = -1
     tails = []
-    whole = lines[0]._horizon.whole if lines else 0
+    whole = lines[0]._horizon.whole
     for line in lines:
         count, depth, tail, at = line.lencount, -line._floor, line._tail, line._idx
         kept = count if count <= whole or count <= depth + 1 else depth + 1
-        beyond = len(tail) - 1 - at
-        flags = SAME_LENGTH * (count == length) | SAME_FLOOR * (depth == floor)
-        if beyond or line.extension:
+        start = at + 1 - kept
+        if start < 0:
+            raise HistoryTooShort(line._number, line._horizon.name_of(line._number), depth + 2)
+        flags = SAME_LENGTH if count == length else 0
+        if depth == floor:
+            flags |= SAME_FLOOR
+        if len(tail) - 1 != at or line.extension:
             flags |= IRREGULAR
         out.append(flags)
-        if count != length:
-            _size(out, count)
-            length = count
-        if depth != floor:
-            _size(out, depth)
-            floor = depth
-        if flags & IRREGULAR:
-            _size(out, beyond)
-            _size(out, line.extension)
-        if at + 1 < kept:
-            raise HistoryTooShort(line._number, line._horizon.name_of(line._number), depth + 2)
-        tails.append(tail[at + 1 - kept :].tobytes())
+        if flags != REGULAR:
+            if count != length:
+                _size(out, count)
+                length = count
+            if depth != floor:
+                _size(out, depth)
+                floor = depth
+            if flags & IRREGULAR:
+                _size(out, len(tail) - 1 - at)
+                _size(out, line.extension)
+        tails.append(tail[start:])
     out += b"".join(tails)
 
 

@@ -9,9 +9,9 @@ import builtins
 import math
 import operator
 import sys
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable
-from enum import Enum
+from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ class Names:
         self._seen: set[int] = set()
         for cls in PARAMETERS_OF:
             self._name(f"{token_of(cls)}.params", cls.params)
-        for cls in (AutoOrderedDict, AutoDict, AutoDictList, DotDict, OrderedDict, defaultdict):
+        for cls in (AutoOrderedDict, AutoDict, AutoDictList, DotDict, OrderedDict, defaultdict, deque, Counter):
             self._name(token_of(cls), cls)
         for module in (bt.order, bt.position, bt.trade, bt.dataseries):
             self._module(module)
@@ -117,6 +117,23 @@ class Names:
         elif isinstance(value, FunctionType):
             self.functions.setdefault(token_of(value), value)
 
+    def token(self, cls: type) -> str | None:
+        """Return the name by which a state may speak of a class, None if it may not."""
+        found = self.tokens.get(cls)
+        if found is None and is_backtrader(cls):
+            token = token_of(cls)
+            return token if self.find(token) is cls else None
+        return found
+
+    def find(self, token: str) -> type | None:
+        """Return the class of a token if a state may speak of it. Modules are looked up, not imported."""
+        found = self.classes.get(token)
+        if found is None and token.startswith("backtrader."):
+            home, _, name = token.partition(":")
+            module = sys.modules.get(home)
+            found = vars(module).get(name) if module is not None else None
+        return found if isinstance(found, type) else None
+
     def function(self, token: str) -> Any:
         """Return the function of that token or None. Builtins of three modules are always there."""
         found = self.functions.get(token)
@@ -128,13 +145,16 @@ class Names:
         return found if isinstance(found, FunctionType | BuiltinFunctionType) else None
 
 
+@lru_cache(maxsize=4096)
 def is_backtrader(cls: type) -> bool:
     """Whether a class is the library's or the engine's, not the user's."""
     return cls.__module__.startswith(FRAMEWORK)
 
 
-def is_enum(value: object) -> bool:
-    return isinstance(value, Enum)
+@lru_cache(maxsize=256)
+def names_of(participants: tuple[type, ...]) -> Names:
+    """The names of engines whose objects are of these classes; it never changes once it is made."""
+    return Names(participants)
 
 
 def _content(cell: Any) -> Any:

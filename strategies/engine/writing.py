@@ -49,6 +49,7 @@ class Writer:
         self.names = names
         self.memo: dict[int, int] = {}
         self.strings: dict[str, int] = {}
+        self.kept: list[Any] = []  # what was made for writing only: its id must not be used twice
         self.orders: list[Any] = []
         self.mentioned: set[int] = set()  # anchors that what was written refers to
         self.depth = 0
@@ -140,7 +141,7 @@ class Writer:
             self._instance(value, cls)
 
     def _instance(self, value: Any, cls: type) -> None:
-        token = self.names.tokens.get(cls)
+        token = self.names.token(cls)
         if id(value) in self.numbers:
             self.refer(value)
             return
@@ -356,7 +357,7 @@ def _count(w: Writer, value: Any) -> None:
 
 
 def _class(w: Writer, cls: type) -> None:
-    token = token_of(cls) if cls.__module__ == "builtins" else w.names.tokens.get(cls)
+    token = token_of(cls) if cls.__module__ == "builtins" else w.names.token(cls)
     if token is None:
         raise NotCarriable(f"the class {token_of(cls)}", "use a class of the strategy's own module")
     w.out.append(CLASS)
@@ -389,7 +390,7 @@ def plain_method(owner: Any, name: str) -> Any:
 
 
 def _enum(w: Writer, value: Enum) -> None:
-    token = w.names.tokens.get(type(value))
+    token = w.names.token(type(value))
     if token is None:
         raise refused(value)
     w.out.append(ENUM)
@@ -397,7 +398,7 @@ def _enum(w: Writer, value: Enum) -> None:
     if isinstance(value.name, str) and type(value).__members__.get(value.name) is value:
         _string(w, value.name)
     else:  # several flags at once
-        w.put([member.name for member in value])  # type: ignore[attr-defined]  # a Flag
+        w.put(value.value)
 
 
 def _pytz(w: Writer, zone: Any) -> None:
