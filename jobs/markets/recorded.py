@@ -108,9 +108,10 @@ class RecordedMarket:
         return self.market.page_bars
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:
-        """Return the recorded bars of a wish, once what the source has beyond them is recorded too.
+        """Return all bars of a wish, recorded if they were not; however many, never a part of them.
 
-        Raises what the source raises, and DatabaseUnavailable.
+        Raises what the source raises, and DatabaseUnavailable; MarketUnavailable also if fetching takes
+        more than MOST_SECONDS: what came is recorded, and the next wish goes on behind it.
         """
         length = interval_ms(interval)
         newest = until - until % length - length
@@ -189,9 +190,10 @@ class _Run:
             recorded = self._record([bar for bar in bars if bar.open_time > last], Span(last - 1, until))
             reached = last if recorded is None else recorded[1]
             # One bar missing at the end is a late bar; more were not shown because the answer was long.
-            if reached == last or reached >= newest - length or time.monotonic() > deadline:
+            if reached == last or reached >= newest - length:
                 return reached
             last = reached
+            self._check_time(deadline)
         return last
 
     def _lengthen_front(self, after: int, first: int, deadline: float) -> None:
@@ -204,10 +206,15 @@ class _Run:
             self._record(self._fetch(start, before), Span(start, first))
             before = _next_open(start, length)
             self.known.empty_before = before
-            if earliest < before and time.monotonic() > deadline:
-                raise MarketUnavailable(
-                    f"{self.owner.source}: {self.symbol} {self.interval}: older bars are still being fetched"
-                )
+            if earliest < before:
+                self._check_time(deadline)
+
+    def _check_time(self, deadline: float) -> None:
+        """End a wish that takes too long. Half of its bars would look as if the rest did not exist."""
+        if time.monotonic() > deadline:
+            raise MarketUnavailable(
+                f"{self.owner.source}: {self.symbol} {self.interval}: bars are still being fetched"
+            )
 
     def _fetch(self, after: int | None, until: int) -> tuple[Bar, ...]:
         return self.owner.market.closed_bars(self.symbol, self.interval, after, until)

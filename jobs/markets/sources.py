@@ -76,8 +76,8 @@ class Markets:
     def closed_bars(self, series: Series, after: int | None, until: int) -> tuple[Bar, ...]:
         """Return the closed bars of `series` with open_time > after that closed up to `until` (ms).
 
-        What the source has and the database does not is recorded first. Raises MarketUnavailable,
-        MarketRefused and DatabaseUnavailable. No transaction may be open.
+        What the source has and the database does not is recorded first. The answer is whole, however
+        long. Raises MarketUnavailable, MarketRefused and DatabaseUnavailable. No transaction may be open.
         """
         return self._market(series.source).closed_bars(series.symbol, series.interval, after, until)
 

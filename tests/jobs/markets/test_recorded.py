@@ -153,6 +153,28 @@ def test_answers_that_end_early_are_continued(database):
     assert indexes(database) == list(range(100))
 
 
+@pytest.mark.parametrize(("first", "after", "until"), [(-1, -1, 100), (89, 0, 95), (0, 0, 100)])
+def test_a_wish_that_takes_too_long_is_no_short_answer(database, monkeypatch, first, after, until):
+    """Half of the bars would look as if the rest did not exist; what came is kept, and it ends."""
+    source = shelf(range(100), page_bars=5, longest=7)
+    market = market_of(database, source)
+    if first >= 0:
+        ask(market, first, first + 5)
+    monkeypatch.setattr(recorded, "MOST_SECONDS", -1.0)
+    unfinished = 0
+    while True:
+        before = len(indexes(database))
+        try:
+            got = ask(market, after, until)
+        except MarketUnavailable:
+            unfinished += 1
+            assert len(indexes(database)) > before
+        else:
+            break
+    assert got == list(range(after + 1, until))
+    assert unfinished > 3
+
+
 def test_a_source_with_a_beginning_is_read_from_there(database):
     source = shelf(range(5, 30), page_bars=5, longest=7)
     market = market_of(database, source)
