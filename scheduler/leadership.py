@@ -74,7 +74,8 @@ class Leadership:
         """End renewing, and let a standby take over at once."""
         self._stop.set()
         self._asked.set()
-        self._thread.join(10.0)
+        if self._thread.is_alive():
+            self._thread.join(10.0)
         lease, self._lease = self._lease, None
         if lease is not None:
             try:

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from persistence.connect import bounded_connection_class, postgres_arguments
+from persistence.connect import postgres_arguments
 
 CHANNEL: Final = "onebar_bots"
 PATIENCE_S: Final = 5.0
@@ -47,8 +47,9 @@ class Listener:
                 self._stop.wait(AGAIN_S)
 
     def _listen(self) -> None:
-        connection_class = bounded_connection_class(PATIENCE_S * 3)
-        with connection_class.connect(self._url, autocommit=True, **postgres_arguments()) as connection:
+        import psycopg
+
+        with psycopg.connect(self._url, autocommit=True, **postgres_arguments()) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._edited()
             while not self._stop.is_set():
@@ -56,5 +57,5 @@ class Listener:
                     self._edited()
                     if self._stop.is_set():
                         break
-                # A half-open connection never says anything: ask, and be told that it is gone.
+                # A half-open connection never says anything: ask, and the system finds out that it is gone.
                 connection.execute("SELECT 1")
