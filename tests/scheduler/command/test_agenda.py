@@ -1,4 +1,4 @@
-"""Which bars a replay fires at: all of a series, in order, none twice, gaps skipped without a look at each."""
+"""Which bars a replay fires at: all of a series, in order, none twice, gaps skipped at once."""
 
 import random
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ def _walk(calendar, start):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_bar_is_visited_once_and_in_order(seed):
     rng = random.Random(seed)
-    times = sorted(rng.sample(range(0, 9_000), rng.randint(0, 6_000)))
+    times = sorted(rng.sample(range(9_000), rng.randint(0, 6_000)))
     times = [each * MINUTE for each in times]
     end = rng.randint(1, 9_000) * MINUTE
     start = rng.randint(-100, 9_000) * MINUTE
