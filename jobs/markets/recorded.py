@@ -78,6 +78,7 @@ class _Known:
 
     window: _Window | None = None
     empty_before: int | None = None  # from this open time to the first recorded bar the source has nothing
+    quiet_last: int = -1  # behind this recorded bar ...
     quiet_newest: int | None = None  # the source had nothing up to here ...
     quiet_until: float = 0.0  # ... when it was asked; monotonic, s
 
@@ -134,7 +135,8 @@ class RecordedMarket:
 
 def _answers(known: _Known, window: _Window, after: int, newest: int) -> bool:
     """Return whether memory alone can answer."""
-    waits = known.quiet_newest is not None and newest <= known.quiet_newest
+    quiet = known.quiet_newest is not None and newest <= known.quiet_newest
+    waits = quiet and window.last >= known.quiet_last  # else there are recorded bars behind the window
     there = newest <= window.last or (waits and time.monotonic() < known.quiet_until)
     return after >= window.after and there
 
@@ -161,13 +163,13 @@ class _Run:
         if recorded is None:
             recorded = self._begin(after, until)
         if recorded is None:
-            self._be_quiet(newest)
+            self._be_quiet(-1, newest)
             return
         last = recorded[1]
         if not (begun and last >= newest - interval_ms(self.interval)):
             last = self._lengthen_back(last, until, newest, deadline)
         if last < newest:
-            self._be_quiet(newest)
+            self._be_quiet(last, newest)
         if after is not None:
             self._lengthen_front(after, recorded[0], deadline)
 
@@ -260,7 +262,8 @@ class _Run:
             )
         return kept
 
-    def _be_quiet(self, newest: int) -> None:
+    def _be_quiet(self, last: int, newest: int) -> None:
+        self.known.quiet_last = last
         self.known.quiet_newest = newest
         self.known.quiet_until = time.monotonic() + REASK_S
 
