@@ -37,11 +37,14 @@ def lock_series(transaction: Transaction, source: str, symbol: str, interval: st
 def record_bars(
     transaction: Transaction, source: str, symbol: str, interval: str, bars: Iterable[Bar], now_ms: int
 ) -> None:
-    """Insert what is not there yet: a bar that the source revised later changes nothing."""
+    """Insert what is not there yet: a bar that the source revised later changes nothing.
+
+    A negative zero becomes zero, which is all that SQLite keeps of it.
+    """
     rows = {
         bar.open_time: (
             source, symbol, interval,
-            bar.open_time, *map(float, (bar.open, bar.high, bar.low, bar.close, bar.volume)), now_ms,
+            bar.open_time, *(value + 0.0 for value in (bar.open, bar.high, bar.low, bar.close, bar.volume)), now_ms,
         )
         for bar in reversed(list(bars))
     }  # fmt: skip

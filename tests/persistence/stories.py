@@ -16,8 +16,9 @@ FEED = "BTCUSDT"
 
 def order(ref: int = 1, **fields: Any) -> OrderEvent:
     standard: dict[str, Any] = {
-        "feed": FEED, "status": "Accepted", "side": "buy", "exectype": "Limit", "size": 0.5, "price": 43_000.1,
-        "pricelimit": None, "created_at": MINUTE, "executed_size": 0.0, "executed_price": 0.0,
+        "feed": FEED, "status": "Accepted", "side": "buy", "exectype": "Limit", "size": 0.5,
+        "price": 43_000.1, "pricelimit": None, "created_at": MINUTE, "executed_size": 0.0,
+        "executed_price": 0.0,
         "executed_at": None, "commission": 0.0, "pnl": 0.0, "tradeid": 0,
     }  # fmt: skip
     return OrderEvent(ref=ref, **standard | fields)
@@ -65,12 +66,14 @@ def step(state: bytes = b"state", **fields: Any) -> Step:
 
 HELD = (Position(FEED, 0.5, 43_000.1),)
 
+SOLD = filled(2, side="sell", size=-0.5, executed_size=-0.5)
+
 # Five bars of a life: an order, its fill and a position, nothing, its end, nothing.
 LIFE: tuple[tuple[int, Step], ...] = (
     (1 * MINUTE, step(b"s1", orders=(order(),))),
     (2 * MINUTE, step(b"s2", orders=(filled(),), trades=(trade(),), positions=HELD, cash=-11_500.05)),
     (3 * MINUTE, step(b"s3", positions=HELD, cash=-11_500.05, value=10_020.125)),
-    (4 * MINUTE, step(b"s4", orders=(filled(2, side="sell", size=-0.5, executed_size=-0.5),), trades=(closed(),))),
+    (4 * MINUTE, step(b"s4", orders=(SOLD,), trades=(closed(),))),
     (5 * MINUTE, step(b"s5", value=10_050.15)),
 )  # fmt: skip
 

@@ -307,9 +307,14 @@ def test_i6_a_lost_lease_writes_nothing(database):
 def test_an_exception_in_the_transaction_takes_all_of_it_back(database):
     (bot,) = add_bots(database)
     before = everything(database, timing=True)
-    with pytest.raises(RuntimeError), database.write() as connection:
-        save_steps(connection, [advance(bot)], now_ms=NOW)
-        raise RuntimeError
+
+    def transaction():
+        with database.write() as connection:
+            save_steps(connection, [advance(bot)], now_ms=NOW)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        transaction()
     assert everything(database, timing=True) == before
 
 
