@@ -61,11 +61,11 @@ class ClockWatch:
         self._monotonic = monotonic
         self._suspended = suspended
         self._last = (clock.now_ms(), monotonic(), suspended())
-        self._disbelieved_ms = 0
+        self._ahead_ms = 0
 
     @property
     def held(self) -> bool:
-        return self._disbelieved_ms > LONGEST_JUMP_MS
+        return self._ahead_ms > LONGEST_JUMP_MS
 
     def look(self) -> ClockStep | None:
         """Return the step since the last look, if there was one."""
@@ -75,6 +75,5 @@ class ClockWatch:
         step = ClockStep(wall - passed, slept)
         if abs(step.by_ms) < NOTICED_MS:
             return None
-        if self.held or step.unexplained_ms > LONGEST_JUMP_MS:
-            self._disbelieved_ms = max(0, self._disbelieved_ms + step.unexplained_ms)
+        self._ahead_ms += step.unexplained_ms
         return step

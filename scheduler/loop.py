@@ -65,6 +65,9 @@ class Every:
     def at_once(self) -> None:
         self._next = 0.0
 
+    def after(self, moment: float) -> None:
+        self._next = moment
+
 
 class CrewExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler has no types
     """APScheduler's way to the workers, for jobs that it submits one by one."""
@@ -226,6 +229,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._crew.keep(self.reconciliation.jobs)
         self._crew.lead(fence, leads=not self.clock_watch.held)
         self._crew.fire(self.reconciliation.alarms())
+        self._sweeps.after(time.monotonic() + self._lateness.grace_ms / 1000)
         self._fence = fence
 
     def _write_charges(self) -> None:

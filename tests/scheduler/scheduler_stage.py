@@ -49,10 +49,10 @@ class RememberingCrew:
     def let_go(self, bot_id, group, retry_at_ms):
         self.released.append((bot_id, group, retry_at_ms))
 
-    def busy_with(self, bot_id):
+    def busy_with(self, _):
         return False
 
-    def last_outcome(self, bot_id):
+    def last_outcome(self, _):
         return None
 
     def alive(self):

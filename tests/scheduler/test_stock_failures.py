@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -74,7 +75,7 @@ def before_statement(engine, word, action):
     """Call `action` once, before the next statement on the jobs that begins with `word`."""
     left = [1]
 
-    def cut(conn, cursor, statement, parameters, context, executemany):
+    def cut(conn, _cursor, statement, *_):
         if left and "_jobs" in statement and statement.lstrip().startswith(word):
             left.clear()
             action(conn)
@@ -87,7 +88,7 @@ def before_statement(engine, word, action):
 
 
 def kill_backend(server):
-    """Return an action that ends the connection which is about to be used, as a restart of the server does."""
+    """Return an action that ends the connection which is about to be used, as a server's restart does."""
 
     def kill(conn):
         pid = conn.connection.dbapi_connection.info.backend_pid
@@ -278,7 +279,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing catches it."""
 
 
-def die(conn):
+def die(_):
     raise Killed
 
 
@@ -393,7 +394,10 @@ def test_a11_a_row_of_the_jobs_table_is_never_executed(database, tmp_path):
             (
                 hostile.decode("latin-1").replace("\0", ""),
                 f"cos\nmkdir\n(S'{mark}'\ntR.",
-                f'{{"args": ["{mark}"], "func": "os:mkdir", "group": "csv", "trigger": {{"interval": "1s", "settle_ms": 0}}}}',
+                (
+                    f'{{"args": ["{mark}"], "func": "os:mkdir", "group": "csv",'
+                    ' "trigger": {"interval": "1s", "settle_ms": 0}}'
+                ),
             )
         ):
             connection.execute(
@@ -480,7 +484,7 @@ def test_a15_clock_set_back(database, stock_clock):
     assert "Clock stepped" in kinds
 
 
-def test_a16_clock_set_forward_or_machine_suspended(database, stock_clock):
+def test_a16_clock_set_forward_or_machine_suspended(database):
     events = []
     engine = sa.create_engine(plain(database.url))
     scheduler = BackgroundScheduler(
@@ -513,9 +517,9 @@ def test_a16_clock_set_forward_or_machine_suspended(database, stock_clock):
 
 
 def test_a17_a_far_jump_costs_neither_memory_nor_minutes(sqlite):
-    job = Job(BackgroundScheduler(timezone=UTC), func=stock_job, args=("x",), kwargs={}, trigger=IntervalTrigger(seconds=1), name="x",
-              executor="default", misfire_grace_time=None, coalesce=True, max_instances=1,
-              next_run_time=datetime(2026, 1, 1, tzinfo=UTC))  # fmt: skip
+    scheduler = BackgroundScheduler(timezone=UTC)
+    job = Job(scheduler, func=stock_job, args=("x",), kwargs={}, trigger=IntervalTrigger(seconds=1), name="x",
+              executor="default", next_run_time=datetime(2026, 1, 1, tzinfo=UTC))  # fmt: skip
     assert len(job._get_run_times(datetime(2026, 1, 2, tzinfo=UTC))) == 86_401, "stock lists every second"
     trigger = BarTrigger("1s", 0)
     job.trigger = trigger
@@ -555,7 +559,7 @@ def test_a18_summer_time_moves_no_bar():
     fires = [milliseconds(datetime(2026, 3, 28, tzinfo=UTC))]
     for _ in range(3000):
         fires.append(trigger.next_ms(fires[-1]))
-    assert {after - before for before, after in zip(fires, fires[1:], strict=False)} == {4 * 3_600_000}
+    assert {after - before for before, after in pairwise(fires)} == {4 * 3_600_000}
     local = CronSchedule(f"CRON_TZ={zone} 30 2 * * *", 0)
     days = [
         moment(local.next_ms(milliseconds(datetime(2026, 10, day, 12, tzinfo=UTC)))).date()
