@@ -83,7 +83,8 @@ def lines_of(strategy):
 def _below(prefix, owner):
     for kind in sorted(getattr(owner, "_lineiterators", {})):
         for number, each in enumerate(owner._lineiterators[kind]):
-            label = f"{prefix}/{number}:{type(each).__name__}"
+            # Backtrader numbers some of its classes through the process.
+            label = f"{prefix}/{number}:{type(each).__name__.rstrip('_0123456789')}"
             if not isinstance(each, LineRecorder):
                 yield from _own_lines(label, each)
                 yield from _below(label, each)
@@ -115,7 +116,8 @@ def _account(strategy):
     broker = strategy.broker
     positions = []
     for data in strategy.cerebro.datas:
-        each = broker.getposition(data)
+        # Asking for a position makes one, and the broker then wants a price of that feed: only look.
+        each = broker.positions[data] if data in broker.positions else bt.Position()
         held = (each.size, each.price, each.price_orig, each.upopened, each.upclosed, each.updt, each.adjbase)
         positions.append(exact(held))
     account = (broker.getcash(), broker.getvalue(), broker.get_fundvalue(), broker.get_fundshares())

@@ -224,7 +224,7 @@ def difference(expected, found):
 
 def _explained(old, new, labels):
     if old[0] != "bar" or new[0] != "bar" or len(old[2]) != len(new[2]):
-        return f"expected {old}, found {new}"
+        return _apart(old, new, str(old[0]))
     for index, (left, right) in enumerate(
         zip(*(struct.iter_unpack("8s", each[2]) for each in (old, new)), strict=True)
     ):
@@ -232,7 +232,16 @@ def _explained(old, new, labels):
             a, b = (struct.unpack("d", each[0])[0] for each in (left, right))
             label = labels[index] if index < len(labels) else index
             return f"bar {old[1]}, {label}: expected {a!r}, found {b!r}"
-    return f"bar {old[1]}: expected {old[3:]}, found {new[3:]}"
+    return f"bar {old[1]}: " + _apart(old[3:], new[3:], "faults, lengths, account, positions")
+
+
+def _apart(old, new, path):
+    """Name the first place within nested tuples where two records differ."""
+    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        for number, (left, right) in enumerate(zip(old, new, strict=True)):
+            if left != right:
+                return _apart(left, right, f"{path}[{number}]")
+    return f"{path}: expected {old!r}, found {new!r}"
 
 
 def assert_same(case, expected, carried, *, whole=True):

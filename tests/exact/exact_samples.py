@@ -19,7 +19,12 @@ from exact_run import Case
 from strategies.engine import Bar, Feed
 from strategies.engine.values import interval_ms
 
-_UNITS = {bt.TimeFrame.Minutes: "m", bt.TimeFrame.Days: "d", bt.TimeFrame.Weeks: "w", bt.TimeFrame.Seconds: "s"}
+_UNITS = {
+    bt.TimeFrame.Minutes: "m",
+    bt.TimeFrame.Days: "d",
+    bt.TimeFrame.Weeks: "w",
+    bt.TimeFrame.Seconds: "s",
+}
 _ENTRIES = ("runstrat", "runstrategy", "main", "run")
 
 
@@ -102,10 +107,15 @@ def sample_files(folder):
     return sorted(Path(folder, "samples").glob("*/*.py"))
 
 
+def _offline(*_, **__):
+    raise NotForThis("its data is in the network")
+
+
 @contextlib.contextmanager
 def _as_script(file):
     """Make the process look as if the sample had been started in its folder without arguments."""
     before = Path.cwd(), sys.argv, sys.path[:], bt.Cerebro
+    online, bt.feeds.YahooFinanceData = bt.feeds.YahooFinanceData, _offline
     os.chdir(file.parent)
     sys.argv, sys.path[:0] = [file.name], [str(file.parent)]
     try:
@@ -114,6 +124,7 @@ def _as_script(file):
     finally:
         os.chdir(before[0])
         sys.argv, sys.path[:], bt.Cerebro = before[1], before[2], before[3]
+        bt.feeds.YahooFinanceData = online
 
 
 def _run(module, file, real):
@@ -143,8 +154,6 @@ def _bars(data, limit):
     unit = _UNITS.get(data._timeframe)
     if unit is None:
         raise NotForThis("ticks, months or years")
-    if isinstance(data, bt.feeds.YahooFinanceData):
-        raise NotForThis("its data is in the network")
     feed = Feed(data._name or "data", f"{data._compression}{unit}")
     length, bars = interval_ms(feed.interval), {}
     data.setenvironment(bt.Cerebro())

