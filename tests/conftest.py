@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -116,3 +116,21 @@ def database(database_url: str) -> Iterator[Database]:
     opened = open_database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Give a function that makes one migrated database after the other, of each kind, and returns its URL."""
+    with ExitStack() as stack:
+        numbers = count(1)
+
+        def new() -> str:
+            if request.param == "postgresql":
+                server = request.getfixturevalue("postgres_server")
+                template = request.getfixturevalue("postgres_template")
+                return stack.enter_context(fresh_postgres(server, template))
+            file = tmp_path / f"onebar{next(numbers)}.db"
+            shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
+            return f"sqlite:///{file}"
+
+        yield new
