@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import structlog
+
 from jobs.clock import Clock, SystemClock
 from jobs.markets.breaker import CLOSED, BreakerStore, MemoryBreakers, Trouble, after_trouble
 from jobs.markets.candles import Asked, closed, has_holes, sound_bars
@@ -34,8 +36,11 @@ MOST_SECONDS: Final = 5.0
 PAGE_BARS: Final = 1_000
 # How long an unknown symbol stays unknown before the list of markets is asked for again.
 LIST_AGE_S: Final = 600.0
+MOST_REPORTED: Final = 5
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -54,7 +59,17 @@ class ExchangeMarket:
     _listed_at: float | None = field(default=None, init=False, repr=False)
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:
-        return self.fetch(symbol, interval, after, until).bars
+        fetched = self.fetch(symbol, interval, after, until)
+        if fetched.rejected:
+            log.warning(
+                "candles left out",
+                exchange=self.exchange_id,
+                symbol=symbol,
+                interval=interval,
+                count=len(fetched.rejected),
+                first=fetched.rejected[:MOST_REPORTED],
+            )
+        return fetched.bars
 
     def fetch(self, symbol: str, interval: str, after: int | None, until: int) -> Fetched:
         """Return what `closed_bars` returns and what was left out."""
@@ -65,13 +80,13 @@ class ExchangeMarket:
             if self._exchange is None:
                 self._exchange = connect(self.exchange_id, self.timeout_ms, self.base_url)
             timeframe = timeframe_of(self._exchange, interval)
-            name = self._guarded(lambda: self._symbol(canonical_symbol(symbol)))
+            name = self._symbol(canonical_symbol(symbol))
             return self._pages(name, timeframe, asked)
 
     def _symbol(self, symbol: str) -> str:
         unlisted = self._listed_at is None or time.monotonic() - self._listed_at > LIST_AGE_S
         if symbol not in self._symbols and unlisted:
-            self._symbols = symbols_of(self._exchange)
+            self._symbols = self._guarded(lambda: symbols_of(self._exchange))
             self._listed_at = time.monotonic()
         if symbol not in self._symbols:
             raise MarketRefused(f"symbol: found {symbol!r}, allowed: one that {self.exchange_id} lists")

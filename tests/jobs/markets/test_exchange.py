@@ -11,11 +11,14 @@ import candle_server
 import pytest
 import requests
 from candle_server import CandleServer, Fault, candles_of
+from structlog.testing import capture_logs
 
 from jobs.clock import SimulatedClock
 from jobs.markets import MarketRefused, MarketUnavailable
+from jobs.markets.ccxt_border import connect, page_size, timeframe_of
 from jobs.markets.csv_file import CsvMarket
 from jobs.markets.exchange import MOST_PAGES, ExchangeMarket
+from strategies.engine.values import interval_ms
 
 HOUR = 3_600_000
 FOREVER = 10**14
@@ -158,9 +161,10 @@ def test_a_candle_that_is_no_bar_is_left_out_and_reported(server, market, bars, 
     server.venue.tamper = lambda rows: [
         [row[0], *numbers, *row[6:]] if row[0] == bars[-2].open_time else row for row in rows
     ]
-    fetched = market.fetch("BTCUSDT", "1h", bars[-6].open_time, bars[-1].open_time + HOUR)
-    assert fetched.bars == bars[-5:-2] + bars[-1:]
-    assert {each.open_time for each in fetched.rejected} == {bars[-2].open_time}
+    with capture_logs() as logs:
+        assert last(market, bars, 5) == bars[-5:-2] + bars[-1:]
+    assert [log["event"] for log in logs] == ["candles left out"]
+    assert {each.open_time for each in logs[0]["first"]} == {bars[-2].open_time}
 
 
 STATUSES = (
@@ -323,6 +327,25 @@ def test_every_address_of_the_exchange_leads_to_the_loopback(market, server, bar
 
     assert len(addresses(market._exchange.urls["api"])) > 10
     assert all(each.startswith(server.url) for each in addresses(market._exchange.urls["api"]))
+
+
+@pytest.mark.parametrize(
+    "exchange_id",
+    ["bybit", "okx", "kraken", "coinbase", "kucoin", "gate", "bitget", "mexc", "htx", "bitvavo"],
+)
+def test_other_exchanges_open_without_a_question_and_know_hours(exchange_id):
+    exchange = connect(exchange_id, 1_000, "http://127.0.0.1:9")
+    assert interval_ms("1h") == 1_000 * exchange.parse_timeframe(timeframe_of(exchange, "60m"))
+    assert 100 <= page_size(exchange) <= 1_000
+    assert exchange.last_request_url is None
+
+
+def test_an_exchange_without_candles_is_refused():
+    import ccxt  # here, because it costs half a second
+
+    without = next(name for name in ccxt.exchanges if getattr(ccxt, name)().has["fetchOHLCV"] is not True)
+    with pytest.raises(MarketRefused, match="has no candles"):
+        connect(without, 1_000)
 
 
 def test_ccxt_is_imported_only_for_an_exchange():

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from jobs.clock import SimulatedClock
 from jobs.markets import MarketUnavailable, recorded
 from jobs.markets.recorded import REASK_S, RecordedMarket, Span, admissible
-from persistence.bars import read_bars, recorded_range
+from persistence.bars import lock_series, read_bars, record_bars, recorded_range
 from persistence.database import open_database
 
 
@@ -256,6 +256,27 @@ def test_who_fetches_second_adds_only_behind_the_first(database):
 
     source.listener = meanwhile
     assert ask(market_of(database, source), 8, 20) == [9, 10, 11, 13, 14, 15, 16, 17, 18, 19]
+
+
+def test_a_series_is_lengthened_by_one_transaction_at_a_time(database, database_url):
+    """Whoever comes second waits, and sees the run as the first left it."""
+    ask(market_of(database, shelf(range(10))), -1, 10)
+    other = open_database(database_url)
+    source = shelf(range(16))
+    got: list[int] = []
+    thread = threading.Thread(target=lambda: got.extend(ask(market_of(other, source), 8, 16)))
+    with database.write() as connection:
+        lock_series(connection, "shelf", "BTCUSDT", "1m")
+        gap = [bar(index) for index in range(10, 16) if index != 12]
+        record_bars(connection, "shelf", "BTCUSDT", "1m", gap, at(16))
+        thread.start()
+        while not source.asked:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert thread.is_alive()
+    thread.join(10)
+    other.close()
+    assert got == [9, 10, 11, 13, 14, 15]
 
 
 def test_many_at_once_record_one_run(database_url):
