@@ -92,7 +92,8 @@ def _picture(scene: Scene) -> Any:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(TITLES):
-        table.add_column(title, justify="right" if number >= LEFT and title != "POSITION" else "left")
+        right = number >= LEFT and title != "POSITION"
+        table.add_column(title, justify="right" if right else "left", no_wrap=True)
     for row in _rows(scene):
         cells = [Text(cell) for cell in row]
         cells[4].stylize(STATE_STYLES.get(row[4], ""))

@@ -206,7 +206,10 @@ def test_broken_rows_say_error_and_why_and_valid_bots_go_on_beside_them(sqlite_u
     first, *_ = _add(database, _config())
     broken = {}
     for case in BROKEN:
+        # Those that run after all, by falling back, must not ask an exchange.
         text = text_of(case)
+        if not case.faults[0][0].startswith("data."):
+            text = text.replace('"data_source": "binance"', '"data_source": "generated"')
         with database.write() as connection:
             row = connection.exec_driver_sql(
                 "INSERT INTO trading_bots (config) VALUES (?) RETURNING id",
