@@ -8,7 +8,7 @@ SECONDS ?= 600
 .PHONY: run test check real crash exact chaos soak bench clean
 
 run: .venv/ready
-	$(BIN)/scheduler run
+	$(BIN)/scheduler run --demo-bots
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from jobs.command.validation import registry_of, validated
 from jobs.settings import Settings, load_settings
 from persistence import schema
 from persistence.bots import add_bot, all_bots
-from persistence.database import open_database
+from persistence.database import Database, open_database
 from scheduler.demo_screen import read_scene, screen
 
 BOTS: Final = Path(__file__).parents[1] / "ops" / "demo"
@@ -93,28 +93,40 @@ def prepared(folder: Path) -> Path:
 
 
 def add_bots_if_none(settings: Settings) -> tuple[int, ...]:
-    """Add the demo's bots to an empty table and say how to add others; does nothing if there are any."""
+    """Add the demo's bots to an empty table and say how to add others; does nothing if there are any.
+
+    Raises InvalidConfig if the settings leave out the folder of the demo's strategies.
+    """
     schema.upgrade(settings.database.url)
-    folders = (*settings.strategies.plugins, STRATEGIES)
-    strategies = settings.strategies.model_copy(update={"plugins": folders})
-    checked = settings.model_copy(update={"strategies": strategies})
-    registry = registry_of(checked)
-    texts = [path.read_text(encoding="utf-8") for path in sorted(BOTS.glob("*.json"))]
-    for text in texts:
-        validated(text, checked, registry)
     database = open_database(settings.database.url)
     try:
-        with database.write() as connection:
-            # Looked at inside the transaction: two services that start together add them once.
+        with database.read() as connection:
             if all_bots(connection):
                 return ()
-            now = time.time_ns() // 1_000_000
-            added = tuple(add_bot(connection, config=text, now_ms=now) for text in texts)
+        added = _added(database, _texts(settings))
     finally:
         database.close()
-    say(f"the table had no bots: added {len(added)} paper bots of the demo; add your own by: jobs add FILE")
-    say(f"a file to begin with: {BOTS / 'crossover_eth.json'}; take the demo's away by: jobs remove ID")
+    if added:
+        say(f"the table had no bots: added the demo's {len(added)}, on paper; add your own by: jobs add FILE")
+        say(f"a file to begin with: {BOTS / 'crossover_eth.json'}; take the demo's away by: jobs remove ID")
     return added
+
+
+def _texts(settings: Settings) -> list[str]:
+    registry = registry_of(settings)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(BOTS.glob("*.json"))]
+    for text in texts:
+        validated(text, settings, registry)
+    return texts
+
+
+def _added(database: Database, texts: Sequence[str]) -> tuple[int, ...]:
+    now = time.time_ns() // 1_000_000
+    with database.write() as connection:
+        # Looked at again inside the transaction: two services that start together add them once.
+        if all_bots(connection):
+            return ()
+        return tuple(add_bot(connection, config=text, now_ms=now, actor="demo") for text in texts)
 
 
 class Stop:

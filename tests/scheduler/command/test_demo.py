@@ -144,6 +144,7 @@ def test_the_bots_of_the_demo_are_added_to_an_empty_table_only(database_url, tmp
     """What `make run` does: while the table has no bots it adds the demo's and says how to add others."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ONEBAR_DATABASE_URL", database_url)
+    monkeypatch.setenv("ONEBAR_STRATEGIES__PLUGINS", json.dumps([str(BOTS / "strategies")]))
     settings = load_settings()
     added = add_bots_if_none(settings)
     assert len(added) == len(list(BOTS.glob("*.json")))
