@@ -12,7 +12,7 @@ from typing import Final
 
 from jobs.command.location import without_password
 from ops.doctor.check import Check, fail, ok, warn
-from persistence import schema
+from persistence.schema import HEAD, check
 from persistence.database import Database, open_database
 from persistence.errors import DatabaseUnavailable
 
@@ -132,11 +132,11 @@ def _damage(path: Path) -> str:
 
 
 def _tables(url: str) -> Iterator[Check]:
-    findings = schema.check(url)
+    findings = check(url)
     for finding in findings:
         yield fail("tables", finding, UPGRADE)
     if not findings:
-        yield ok("tables", f"those of this version ({schema.HEAD})")
+        yield ok("tables", f"those of this version ({HEAD})")
 
 
 def _durability(opened: Database) -> Iterator[Check]:
