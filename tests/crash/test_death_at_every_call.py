@@ -4,6 +4,7 @@ The world is small, so that every n can be tried: three bots of three kinds, rea
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from worlds import make_world
 
 DYING = Path(__file__).with_name("dying.py")
-BARS = 12
+BARS = 16 if "ONEBAR_N" in os.environ else 5  # more behind `make crash`
 
 
 def run_faults(fault, world, *, mutant="", first=1, stride=1):
