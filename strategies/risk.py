@@ -128,7 +128,11 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
         """Ask again if the position has changed and the order would now open more than was allowed."""
         remaining, position = order.executed.remsize, self.getposition(order.data).size
         opens = abs(remaining) - (0.0 if remaining * position >= 0 else abs(position))
-        return opens <= order.opens + DUST * abs(remaining) or self._allow(order, opens)
+        if 0 < opens <= DUST * abs(remaining):
+            # 0.1 + 0.2 sold of 0.3: what rounding added would stay as a position of its own.
+            _cut(order, abs(position))
+            return True
+        return opens <= order.opens or self._allow(order, opens)
 
     def _allow(self, order: Any, opens: float) -> bool:
         """Tell whether an order may go on, cut to what it closes if its opening part is refused."""

@@ -67,6 +67,7 @@ def test_bad_input_each_fault_has_path_found_and_allowed(case: Broken):
         ("trading", {}),
         ("trading.max_positions", None),
         ("risk_management", {}),
+        ("risk_management.max_position_size", 10.0),
         ("risk_management.stop_loss_pct", None),
         ("notifications.performance_summaries", "off"),
         ("name", "Über-Bot 1 (测试)"),

@@ -406,6 +406,13 @@ def test_an_exit_is_never_refused():
     assert refusals(ran) == []
 
 
+def test_what_rounding_adds_to_an_exit_is_no_entry():
+    script = {0: lambda s: s.buy(size=0.3), 2: lambda s: s.sell(size=0.1 + 0.2)}
+    ran = guarded(flat(100, 6), script, max_daily_trades=1, stop_loss_pct=3.0)
+    assert ran.positions[-1] == (0,)
+    assert refusals(ran) == []
+
+
 def test_a_refused_reversal_is_cut_to_its_exit():
     script = {0: lambda s: s.buy(size=1), 2: lambda s: s.sell(size=3)}
     ran = guarded(flat(100, 6), script, max_daily_trades=1)
