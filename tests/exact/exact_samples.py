@@ -25,6 +25,12 @@ _UNITS = {
     bt.TimeFrame.Weeks: "w",
     bt.TimeFrame.Seconds: "s",
 }
+_DAYS = "../../datas/yhoo-1996-2015.txt"
+_ARGUMENTS = {
+    "macd-settings": ("--data", _DAYS),
+    "order_target": ("--target-value",),
+    "stop-loss-approaches": ("manual",),
+}
 _ENTRIES = ("runstrat", "runstrategy", "main", "run")
 
 
@@ -54,15 +60,19 @@ class _StandIn:
             setattr(self.real, name, value)
 
     def adddata(self, data, name=None):
-        if data._filters or data._ffilters:
-            raise NotForThis("a feed with filters")
         if name is not None:
             data._name = name
         self.given.append(data)
-        return self._mine(len(self.given) - 1, data)
-
-    def _mine(self, index, data):
-        return self.real.datas[index] if index < len(self.real.datas) else data
+        if len(self.given) > len(self.real.datas):
+            data._filters, data._ffilters = [], []
+            return data
+        mine = self.real.datas[len(self.given) - 1]
+        for kept, *_ in data._filters:
+            if isinstance(kept, bt.Resampler | bt.Replayer) or hasattr(kept, "__code__"):
+                raise NotForThis("a feed with filters of another kind")
+            options = kept.p._getkwargs() if hasattr(kept, "p") else {}
+            mine.addfilter(type(kept), **options)
+        return mine
 
     def resampledata(self, dataname, name=None, **options):
         return self._changed("resampledata", dataname, name, options)
@@ -117,7 +127,7 @@ def _as_script(file):
     before = Path.cwd(), sys.argv, sys.path[:], bt.Cerebro
     online, bt.feeds.YahooFinanceData = bt.feeds.YahooFinanceData, _offline
     os.chdir(file.parent)
-    sys.argv, sys.path[:0] = [file.name], [str(file.parent)]
+    sys.argv, sys.path[:0] = [file.name, *_ARGUMENTS.get(file.stem, ())], [str(file.parent)]
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
@@ -165,6 +175,7 @@ def _bars(data, limit):
         opened = opened // length * length if unit in "dw" else opened
         if all(map(math.isfinite, lines)):
             bars.setdefault(opened, Bar(opened, *lines))
+    data.stop()
     if len(bars) < 30:
         raise NotForThis("too few bars")
     return feed, tuple(bars[opened] for opened in sorted(bars))
