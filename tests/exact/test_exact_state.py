@@ -225,12 +225,9 @@ def test_the_same_bytes_whatever_the_engine():
     with recording(), OtherProcess(case) as process:
         for number, row in enumerate(case.rows):
             step = warm.step(state, row)
-            # The used engine went through later bars first, and through this one twice.
-            foreign = (
-                used.step(foreign, case.rows[(number * 7) % len(case.rows)][:]).state
-                if number % 9 == 8
-                else foreign
-            )
+            # The used engine is another bot's now and then, one that saw only some of the bars.
+            if number % 9 == 8:
+                foreign = used.step(foreign, row).state
             results = [used.step(state, row), used.step(state, row)]
             if number % 10 == 0:
                 results.append(case.engine().step(state, row))
