@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.failures import ending_of
 from jobs.command.grammar import Add, Grammar, where
-from jobs.command.location import without_password
+from jobs.command.location import expect_url, without_password
 from jobs.command.moments import parse_moment
 from jobs.command.table import put, say
 
@@ -95,6 +95,7 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
         raise CommandFailed(Ending.USAGE, f"{exc}: no such file") from exc
     if arguments.db:
         settings = changed(settings, "database", {"url": arguments.db})
+    expect_url(settings.database.url)
     options = {"user_id": "user_id", "poll_interval": "poll_interval_s"}
     given = {key: getattr(arguments, option, None) for option, key in options.items()}
     service = {key: value for key, value in given.items() if value is not None}

@@ -10,19 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from jobs.command.changes import actor
 from jobs.command.documents import document
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.location import database_url, now_ms, without_password
+from jobs.command.location import database_url, expect_url, now_ms, without_password
 from jobs.command.table import as_csv, as_json, as_json_lines, put, say
 from jobs.command.validation import read_text, registry_of, schedule_fault, shown_name, validated
-from jobs.settings import DatabaseSettings, Settings, load_settings
+from jobs.settings import Settings, load_settings
 from persistence import bots, schema
 from persistence.database import open_database
 from strategies.config import BotConfig
-from strategies.faults import Fault, InvalidConfig, faults_of
+from strategies.faults import Fault, InvalidConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,9 @@ def add(arguments: argparse.Namespace) -> int:
             say(f"{each.file}: {fault}")
     if faulty:
         raise CommandFailed(Ending.FAILED, "nothing was added")
-    ids = _insert(arguments, checked, _url(arguments))
+    url = database_url(arguments.db, arguments.config)
+    expect_url(url)
+    ids = _insert(arguments, checked, url)
     rows = [
         {"id": bot_id, "name": each.config.name or each.config.id, "file": each.file}
         for bot_id, each in zip(ids, checked, strict=True)
@@ -137,10 +137,3 @@ def _settings(file: Path | None) -> Settings:
         return load_settings(file)
     except FileNotFoundError as exc:
         raise CommandFailed(Ending.USAGE, f"{exc}: no such file") from exc
-
-
-def _url(arguments: argparse.Namespace) -> str:
-    try:
-        return DatabaseSettings(url=database_url(arguments.db, arguments.config)).url
-    except ValidationError as exc:
-        raise InvalidConfig(faults_of(exc)) from exc

@@ -4,14 +4,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from jobs.command.endings import CommandFailed, Ending
+from jobs.command.location import without_passwords
 from jobs.command.table import say
 from persistence.console import SchemaMissing
 from persistence.errors import DatabaseUnavailable
 from strategies.faults import InvalidConfig
 
-EXPECTED = (CommandFailed, InvalidConfig, DatabaseUnavailable, SchemaMissing, KeyboardInterrupt)
+ADVICE: Final = "scheduler doctor says how to mend it"
+CANNOT_USE: Final = frozenset({"DatabaseError", "OperationalError", "ProgrammingError"})
+DATABASE_LIBRARIES: Final = frozenset({"sqlite3", "psycopg", "sqlalchemy"})
 
 
 def ending_of(program: str, action: Callable[[], int]) -> int:
@@ -19,30 +23,46 @@ def ending_of(program: str, action: Callable[[], int]) -> int:
     try:
         code = action()
         sys.stdout.flush()
-    except EXPECTED as exc:
-        ending, lines = judged(exc)
-        for line in lines:
-            say(f"{program}: {line}")
-        return ending
     except BrokenPipeError:
         # `jobs list | head` closes the pipe; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else Ending.FAILED
+    except (Exception, KeyboardInterrupt) as exc:
+        judgement = judged(exc)
+        if judgement is None:
+            raise
+        ending, lines = judgement
+        for line in lines:
+            say(f"{program}: {without_passwords(line)}")
+        return ending
     return code
 
 
-def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]]:
-    """Return the exit code of an error and what to say of it, line by line."""
+def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
+    """Return the exit code of an error and what to say of it, line by line; None for a fault of ours."""
+    ending, lines = Ending.FAILED, (str(error),)
     match error:
         case CommandFailed():
-            return error.ending, tuple(filter(None, (str(error), error.advice)))
+            ending, lines = error.ending, tuple(filter(None, (str(error), error.advice)))
         case InvalidConfig():
-            return Ending.FAILED, tuple(map(str, error.faults))
+            lines = tuple(map(str, error.faults))
         case DatabaseUnavailable() if "locked" in str(error):
-            return Ending.TRY_AGAIN, (f"another program is writing: {error}; try again",)
+            ending, lines = Ending.TRY_AGAIN, (f"another program is writing: {error}; try again",)
         case DatabaseUnavailable():
-            reason = f"the database cannot be reached: {error}"
-            return Ending.UNREACHABLE, (reason, "scheduler doctor says how to mend it")
+            ending, lines = Ending.UNREACHABLE, (f"the database cannot be reached: {error}", ADVICE)
         case KeyboardInterrupt():
-            return Ending.INTERRUPTED, ("interrupted",)
-    return Ending.FAILED, (str(error),)
+            ending, lines = Ending.INTERRUPTED, ("interrupted",)
+        case SchemaMissing():
+            pass
+        case _ if _unusable(error):
+            # Such as a file of another kind, or an option that no server knows: the library says it best.
+            reason = str(error).splitlines()[0]
+            ending, lines = Ending.UNREACHABLE, (f"the database cannot be used: {reason}", ADVICE)
+        case _:
+            return None
+    return ending, lines
+
+
+def _unusable(error: BaseException) -> bool:
+    kind = type(error)
+    return kind.__module__.partition(".")[0] in DATABASE_LIBRARIES and kind.__name__ in CANNOT_USE

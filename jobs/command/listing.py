@@ -132,7 +132,7 @@ def cents(amount: Decimal | None) -> str:
     if amount is None:
         return "-"
     rounded = amount.quantize(CENT)
-    return format(rounded if rounded else CENT - CENT, "f")  # no -0.00
+    return format(rounded or CENT - CENT, "f")  # no -0.00
 
 
 def _digits(amount: Decimal) -> str:

@@ -11,13 +11,17 @@ import time
 import tomllib
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jobs.command.endings import CommandFailed, Ending
+from jobs.command.outline import HIDDEN
 from persistence.console import Console, open_console
 
 DEFAULT_FILE: Final = Path("scheduler.toml")
 DEFAULT_URL: Final = "sqlite:///onebar.db"
 DEFAULT_SETTLE_MS: Final = 1_500
+KINDS: Final = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+PASSWORD_OPTION: Final = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 
 
 def database_url(db: str | None, config: Path | None) -> str:
@@ -31,10 +35,19 @@ def database_url(db: str | None, config: Path | None) -> str:
 
 def opened(arguments: argparse.Namespace) -> Console:
     """Open the database that the options name. Raises DatabaseUnavailable, CommandFailed (usage)."""
+    url = database_url(arguments.db, arguments.config)
+    expect_url(url)
+    return open_console(url)
+
+
+def expect_url(url: str) -> None:
+    """Raise CommandFailed (usage) for what no database could be at."""
+    if not url.startswith(KINDS):
+        raise CommandFailed(Ending.USAGE, f"{without_password(url)!r} begins with none of {', '.join(KINDS)}")
     try:
-        return open_console(database_url(arguments.db, arguments.config))
+        urlsplit(url).port  # noqa: B018 - looked at for its error
     except ValueError as exc:
-        raise CommandFailed(Ending.USAGE, str(exc)) from exc
+        raise CommandFailed(Ending.USAGE, f"{without_password(url)!r} is no URL: {exc}") from exc
 
 
 def now_ms() -> int:
@@ -46,9 +59,13 @@ def without_password(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     account, at, host = rest.rpartition("@")
     user, colon, _ = account.partition(":")
-    shown = f"{user}:***@{host}" if at and colon else rest
-    shown = re.sub(r"(?i)(password=)[^&]*", r"\1***", shown)
-    return f"{scheme}{separator}{shown}"
+    shown = f"{user}:{HIDDEN}@{host}" if at and colon else rest
+    return f"{scheme}{separator}{PASSWORD_OPTION.sub(HIDDEN, shown)}"
+
+
+def without_passwords(text: str) -> str:
+    """Return a message of a database library without the passwords of the URLs that it quotes."""
+    return re.sub(r"\w+://[^\s\"']+", lambda found: without_password(found[0]), text)
 
 
 def settle_ms(config: Path | None) -> int:

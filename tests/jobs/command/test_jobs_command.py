@@ -267,3 +267,29 @@ def test_the_fast_commands_import_nothing_heavy(database, arguments):
     cpu, modules = (line.split()[1:] for line in done.stderr.splitlines()[-2:])
     print(f"{database.dialect} jobs {arguments[0]}: {cpu[0]} s CPU")
     assert not set(HEAVY) & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("postgresql://me:hunter2@[::1/db", 2),
+        ("postgresql://me:hunter2@host:port/db", 2),
+        ("postgresql://me:hunter2@127.0.0.1:1/db?nonsense=1", 5),
+        ("postgresql://me:hunter2@127.0.0.1:1/db", 5),
+        ("sqlite://file.db", 2),
+        ("file.db", 2),
+        ("sqlite:///", 5),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_told_without_its_password(url, code, capsys):
+    assert main(["list", "--db", url]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "hunter2" not in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_file_of_another_kind_is_told(tmp_path, capsys):
+    (tmp_path / "letter.db").write_text("Dear madam, " * 500)
+    assert main(["list", "--db", f"sqlite:///{tmp_path / 'letter.db'}"]) == 5
+    assert "not a database" in capsys.readouterr().err
