@@ -159,14 +159,15 @@ class _Run:
         """Record what the source has outside the run, up to `until` and back to `after`."""
         recorded = self._recorded()
         deadline = time.monotonic() + MOST_SECONDS
-        begun = recorded is None
+        whole = False
         if recorded is None:
+            whole = after is not None and self._is_whole(after, until)
             recorded = self._begin(after, until)
         if recorded is None:
             self._be_quiet(-1, newest)
             return
         last = recorded[1]
-        if not (begun and last >= newest - interval_ms(self.interval)):
+        if not whole:
             last = self._lengthen_back(last, until, newest, deadline)
         if last < newest:
             self._be_quiet(last, newest)
@@ -185,14 +186,12 @@ class _Run:
         return recorded
 
     def _lengthen_back(self, last: int, until: int, newest: int, deadline: float) -> int:
-        length = interval_ms(self.interval)
         while last < newest:
             bars = self._fetch(last - 1, until)
             self._compare_last(bars, last)
             recorded = self._record([bar for bar in bars if bar.open_time > last], Span(last - 1, until))
             reached = last if recorded is None else recorded[1]
-            # One bar missing at the end is a late bar; more were not shown because the answer was long.
-            if reached == last or reached >= newest - length:
+            if reached == last or self._is_whole(last - 1, until):
                 return reached
             last = reached
             self._check_time(deadline)
@@ -217,6 +216,10 @@ class _Run:
             raise MarketUnavailable(
                 f"{self.owner.source}: {self.symbol} {self.interval}: bars are still being fetched"
             )
+
+    def _is_whole(self, after: int, until: int) -> bool:
+        """Return whether the source answers all of this or nothing; what it leaves out is not there."""
+        return until - after <= (self.owner.page_bars + 1) * interval_ms(self.interval)
 
     def _fetch(self, after: int | None, until: int) -> tuple[Bar, ...]:
         return self.owner.market.closed_bars(self.symbol, self.interval, after, until)

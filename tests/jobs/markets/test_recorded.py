@@ -231,6 +231,24 @@ def test_memory_and_database_always_say_the_same(database, seed):
         before = run
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_of_a_source_that_loses_nothing_nothing_is_missing(database, seed):
+    """Random wishes of two processes, back and forth, at page borders and off the grid."""
+    dice = random.Random(seed)
+    source = shelf(range(400), page_bars=dice.choice((1, 3, 10, 1_000)), longest=dice.choice((2, 9, 1_000)))
+    markets = [market_of(database, source) for _ in range(2)]
+    for _ in range(25):
+        after = dice.randrange(-1, 390)
+        until = min(400, after + dice.randrange(1, 60))
+        # Lookbacks are asked for from a ms before a bar opens.
+        off = dice.choice((0, -1, 1, 30_000))
+        bars = dice.choice(markets).closed_bars("BTCUSDT", "1m", at(after) + off, at(until))
+        first = after if off < 0 else after + 1
+        assert [each.open_time for each in bars] == [at(index) for index in range(max(0, first), until)]
+        run = indexes(database)
+        assert run == list(range(run[0], run[-1] + 1)) if run else True
+
+
 def test_a_hole_never_opens_between_what_two_processes_fetch(database):
     """While one waits for its answer, the other records a run further on."""
     source = shelf(range(100), page_bars=5, longest=10)
