@@ -34,6 +34,22 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         # More than one bar can wait: a resampled bar is held until a feed that leads has moved on.
         self.queue: deque[tuple[float, ...]] = deque()
 
+    reads_ahead = False  # the reference run preloads, see `next`
+
+    def next(self, datamaster: Any = None, ticks: bool = True) -> Any:
+        """Run all filters over what there is first, as preloading does, then deliver bar by bar.
+
+        A filter that takes bars away or puts several in their place tells `load` that there is one in
+        any case: preloading does not mind, a loop over `load` would deliver the former bar again.
+        """
+        if self.queue and self.reads_ahead:
+            delivered = len(self)
+            self.lines.advance(self.buflen() - delivered)
+            while self.load():
+                pass
+            self.lines.rewind(len(self) - delivered)
+        return super().next(datamaster=datamaster, ticks=ticks)
+
     def _load(self) -> bool:
         if not self.queue:
             return False

@@ -12,7 +12,7 @@ depend on how a value came about.
 
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from dis import get_instructions
@@ -28,7 +28,6 @@ from random import Random
 from re import Pattern
 from types import (
     BuiltinFunctionType,
-    CodeType,
     FunctionType,
     MethodType,
     MethodWrapperType,
@@ -44,7 +43,8 @@ import backtrader as bt
 from strategies.engine import numeric
 from strategies.engine.errors import NotCarriable
 from strategies.engine.history import HOT, Horizon, is_line, keep_tail
-from strategies.engine.refusals import attributes_of, container_base, has_slots, is_plain_class, refused
+from strategies.engine.audit import written_names
+from strategies.engine.refusals import NEVER, attributes_of, container_base, has_slots, is_plain_class, refused
 from strategies.engine.vocabulary import is_backtrader
 from strategies.engine.writing import CONTENTS
 
@@ -93,7 +93,8 @@ class Anchors:
 
     def watch(self) -> None:
         """Take the baseline: everything is as it was built."""
-        written = names_written(type(each) for each in self.objects if not is_backtrader(type(each)))
+        mine = {type(each) for each in self.objects if not is_backtrader(type(each))}
+        written: frozenset[str] = frozenset().union(*map(written_names, mine))
         for number, thing in enumerate(self.objects):
             if type(thing) not in CONTENTS and not numeric.is_mutable(thing):
                 self.instances.append(Instance(number, thing, written))
@@ -112,7 +113,7 @@ class Anchors:
 
         Most never change: one pass over all their values says so.
         """
-        found = [each for each in self._busy if each.changed()]
+        found = [each for each in self._busy if each.changed() or is_feed(each.thing)]
         if list(map(len, self._static_names)) != self._static_sizes:
             found += [each for each in self._static if each.changed()]
         if list(map(len, self._quiet_names)) != self._quiet_sizes or not all(
@@ -170,7 +171,7 @@ class Anchors:
         elif isinstance(value, FIXED) or cls is count or numeric.is_number(value):
             if strict and cls is FunctionType:
                 self._closure(value, holder, part)
-        elif is_plain_class(cls):
+        elif is_plain_class(cls) and not (strict and issubclass(cls, NEVER)):
             if not _is_empty(value):
                 self._add(value, holder, part)
         elif strict:
@@ -289,11 +290,11 @@ class Instance:
         self.last = next(reversed(self.names)) if self.names else None
         if is_static(cls) and written.isdisjoint(self.base):
             self.values: tuple[Any, ...] | None = None  # nobody writes them: to count them is enough
-            self.always: tuple[str, ...] = ()
+            self.always: frozenset[str] = frozenset()
             return
         self.values = tuple(self.base.values())
         users = not is_backtrader(cls) and not isinstance(thing, bt.metabase.AutoInfoClass)
-        self.always = tuple(
+        self.always = frozenset(
             name
             for name, value in self.base.items()
             if (type(value) is count or (users and type(value) in PLAIN))
@@ -323,15 +324,12 @@ class Instance:
     def difference(self) -> tuple[dict[str, Any], list[str], list[str] | None]:
         """Return what is set, what is gone and, if it is not the natural one, the order of all names."""
         names = attributes_of(self.thing) if self.slots else dict(islice(self.names.items(), self.skip, None))
-        base = self.base
+        base, always = self.base, self.always
         changed = {
             name: value
             for name, value in names.items()
-            if name not in base or (value is not base[name] and not same(value, base[name]))
+            if name not in base or name in always or (value is not base[name] and not same(value, base[name]))
         }
-        for name in self.always:
-            if name in names:
-                changed[name] = names[name]
         if len(names) == len(base) and all(map(is_, names, base)):
             return changed, [], None
         gone = [name for name in base if name not in names]
@@ -394,34 +392,6 @@ def is_static(cls: type) -> bool:
 @lru_cache(maxsize=1024)
 def _operations(function: FunctionType) -> frozenset[str]:
     return frozenset(operation.opname for operation in get_instructions(function))
-
-
-def names_written(classes: Iterable[type]) -> frozenset[str]:
-    """Attributes that the code of the user's classes sets on anything."""
-    return frozenset().union(*map(_names_written, set(classes)))
-
-
-@lru_cache(maxsize=1024)
-def _names_written(cls: type) -> frozenset[str]:
-    functions = [
-        value for base in cls.__mro__ if not is_backtrader(base) for value in vars(base).values()
-        if isinstance(value, FunctionType)
-    ]  # fmt: skip
-    return frozenset(
-        operation.argval
-        for function in functions
-        for code in codes_of(function.__code__)
-        for operation in get_instructions(code)
-        if operation.opname == "STORE_ATTR"
-    )
-
-
-def codes_of(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those nested in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from codes_of(constant)
 
 
 def same(one: Any, other: Any) -> bool:

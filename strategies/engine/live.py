@@ -13,7 +13,8 @@ from typing import Any, Final
 import backtrader as bt
 
 from strategies.engine import state as form
-from strategies.engine.errors import NotCarriable, StateInvalid
+from strategies.engine.audit import ClassAttributes, refuse_globals, uses_sets
+from strategies.engine.errors import HistoryTooShort, NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
 from strategies.engine.graph import Anchors, Container, Instance
@@ -24,7 +25,7 @@ from strategies.engine.reading import WRONG, Reader, set_attributes
 from strategies.engine.record import Recorder
 from strategies.engine.state import Counters
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import names_of
+from strategies.engine.vocabulary import is_backtrader, names_of
 from strategies.engine.writing import CONTENTS, Writer
 from strategies.engine import numeric
 
@@ -50,6 +51,10 @@ class Live:
         self.recorder = Recorder(machine.tell, machine.cerebro.datas)
         machine.notify = self.recorder.notify
         self.names = names_of(tuple({type(each.thing): None for each in anchors.instances}))
+        mine = {type(each.thing) for each in anchors.instances if not is_backtrader(type(each.thing))}
+        refuse_globals(mine)
+        self.class_attributes = ClassAttributes(mine)
+        self.dumps_each_bar = any(map(uses_sets, mine))
         self.fingerprint = fingerprint_of(feeds, anchors.objects, self.names)
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
@@ -92,6 +97,7 @@ class Live:
             container.restore()
 
     def _refuse_growth(self) -> None:
+        self.class_attributes.refuse_changes()
         for strategy, made in self.structure:
             if _made(strategy) != made:
                 raise NotCarriable("an indicator made after the start", "make it in __init__", ("strategy",))
@@ -147,6 +153,9 @@ class Live:
 
     def tidy(self) -> None:
         """What a dump does to the objects, for bars after which no state is written."""
+        if self.dumps_each_bar:
+            self.dump()  # puts sets into the order that they have after a load
+            return
         form.trim_lines(self.anchors.lines)
         prune(self.machine)
 
@@ -162,12 +171,19 @@ class Live:
             line._floor = min(-1, 1 - depths.get(line._number, 0))
 
     def analysis(self) -> dict[str, Any]:
-        """End the analyzers as a run's end would; the objects have to be loaded anew afterwards."""
+        """End the analyzers as a run's end would; the objects have to be loaded anew afterwards.
+
+        One that walks over more history than is kept has HistoryTooShort for its result.
+        """
         found: dict[str, Any] = {}
         for at, strategy in enumerate(self.machine.strategies):
             for name, analyzer in strategy.analyzers.getitems():
-                analyzer._stop()
-                found[name if not at else f"{at}.{name}"] = plain_copy(analyzer.get_analysis())
+                try:
+                    analyzer._stop()
+                    result = plain_copy(analyzer.get_analysis())
+                except HistoryTooShort as short:
+                    result = short  # the others have theirs
+                found[name if not at else f"{at}.{name}"] = result
         return found
 
     def _restore(self) -> None:

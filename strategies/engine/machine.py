@@ -18,6 +18,7 @@ from backtrader.utils import num2date
 
 from strategies.engine.errors import EngineError, NotCarriable
 from strategies.engine.feed import new_feed
+from strategies.engine.supplements import carry_analyzers, carry_histories
 from strategies.engine.values import Feed
 
 Configure = Callable[[bt.Cerebro], object]
@@ -108,6 +109,11 @@ class Machine:
         if not cerebro.runningstrats:
             raise EngineError("no strategy runs: all of them raised StrategySkipError")
         self.broker = cerebro._broker
+        for data in self.pushed:
+            data.reads_ahead = bool(data._filters) and not cerebro._doreplay
+        carry_histories(self.broker)
+        for strategy in cerebro.runningstrats:
+            carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])
         self.strategies: list[Any] = cerebro.runningstrats
         self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         self.followers = _followers(self.datas)

@@ -107,7 +107,9 @@ class Reader:
         return self.length()
 
     def items(self) -> list[Any]:
-        found = [self.get() for _ in range(self.nested())]
+        found = []
+        for _ in range(self.nested()):
+            found.append(self.get())  # noqa: PERF401 -- a comprehension is one more frame a level
         self.depth -= 1
         return found
 

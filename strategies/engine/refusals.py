@@ -22,6 +22,8 @@ import backtrader as bt
 
 from strategies.engine.errors import NotCarriable
 
+POINTER: Final = 8
+NEVER: Final = (threading.Thread, socket.socket, io.IOBase)
 HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 PLAIN_CONTAINERS: Final = (
     OrderedDict, defaultdict, list, dict, set, frozenset, deque, tuple, int, float, str, bytes
@@ -64,7 +66,17 @@ def refused(value: Any) -> NotCarriable:
 @lru_cache(maxsize=4096)
 def is_plain_class(cls: type) -> bool:
     """Whether instances consist of attributes and at most a known container, nothing hidden in C."""
-    return all(base in PLAIN_CONTAINERS or base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__)
+    if not all(base in PLAIN_CONTAINERS or base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__):
+        return False
+    # The same comparison that object.__reduce_ex__ makes before it believes that it sees everything.
+    visible = (container_base(cls) or object).__basicsize__ + POINTER * (
+        (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0) + sum(map(_slots, cls.__mro__))
+    )
+    return cls.__basicsize__ <= visible
+
+
+def _slots(cls: type) -> int:
+    return sum(type(member) is MemberDescriptorType for member in vars(cls).values()) if cls not in PLAIN_CONTAINERS else 0
 
 
 @lru_cache(maxsize=4096)
@@ -75,7 +87,7 @@ def container_base(cls: type) -> type | None:
 @lru_cache(maxsize=4096)
 def has_slots(cls: type) -> bool:
     """Whether attributes are not all in a `__dict__`."""
-    return not hasattr(cls, "__dict__") or any(vars(base).get("__slots__") for base in cls.__mro__)
+    return cls.__dictoffset__ == 0 or any(vars(base).get("__slots__") for base in cls.__mro__)
 
 
 def attributes_of(value: Any) -> dict[str, Any]:

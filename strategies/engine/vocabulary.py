@@ -12,7 +12,7 @@ import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable
 from functools import lru_cache
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
 
 import backtrader as bt
@@ -71,7 +71,7 @@ class Names:
         for cls in (AutoOrderedDict, AutoDict, AutoDictList, DotDict, OrderedDict, defaultdict, deque, Counter):
             self._name(token_of(cls), cls)
         for module in (bt.order, bt.position, bt.trade, bt.dataseries):
-            self._module(module)
+            self._module(vars(module))
         chosen = list(participants)
         for cls in chosen:
             self._name(token_of(cls), cls)
@@ -84,8 +84,8 @@ class Names:
         if self.classes.setdefault(token, cls) is cls:
             self.tokens.setdefault(cls, token)
 
-    def _module(self, module: ModuleType) -> None:
-        for value in list(vars(module).values()):
+    def _module(self, names: dict[str, Any]) -> None:
+        for value in list(names.values()):
             self._admit(value)
 
     def _neighbours(self, cls: type) -> None:
@@ -94,10 +94,14 @@ class Names:
             return
         self._seen.add(id(cls))
         self._name(token_of(cls), cls)
-        module = sys.modules.get(cls.__module__)
-        if module is not None and id(module) not in self._seen:
-            self._seen.add(id(module))
-            self._module(module)
+        # The globals of its methods, not sys.modules: a module that was imported anew has other classes.
+        homes = [value.__globals__ for value in vars(cls).values() if isinstance(value, FunctionType)]
+        if not homes and cls.__module__ in sys.modules:
+            homes = [vars(sys.modules[cls.__module__])]
+        for home in homes:
+            if id(home) not in self._seen:
+                self._seen.add(id(home))
+                self._module(home)
         for value in list(vars(cls).values()):
             self._admit(value)
             if isinstance(value, FunctionType):

@@ -24,7 +24,7 @@ import backtrader as bt
 
 from strategies.engine import numeric
 from strategies.engine.errors import NotCarriable
-from strategies.engine.refusals import attributes_of, container_base, is_plain_class, refused
+from strategies.engine.refusals import NEVER, attributes_of, container_base, is_plain_class, refused
 from strategies.engine.vocabulary import CODE_OF_STRING, PARAMETERS_OF, SHAPES, Names, token_of
 
 (
@@ -147,7 +147,7 @@ class Writer:
             return
         if token is None:
             raise refused(value)
-        if not is_plain_class(cls):
+        if not is_plain_class(cls) or issubclass(cls, NEVER):
             raise refused(value)
         base = container_base(cls)
         if base in {int, float, str, bytes, tuple, frozenset}:
