@@ -40,7 +40,8 @@ def ending_of(program: str, action: Callable[[], int]) -> int:
 
 def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
     """Return the exit code of an error and what to say of it, line by line; None for a fault of ours."""
-    ending, lines = Ending.FAILED, (str(error),)
+    ending = Ending.FAILED
+    lines: tuple[str, ...] = (str(error),)
     match error:
         case CommandFailed():
             ending, lines = error.ending, tuple(filter(None, (str(error), error.advice)))
