@@ -13,7 +13,7 @@ import structlog
 from persistence.connect import postgres_arguments
 
 CHANNEL: Final = "onebar_bots"
-PATIENCE_S: Final = 5.0
+PATIENCE_S: Final = 1.0
 AGAIN_S: Final = 1.0
 
 log = structlog.get_logger(__name__)

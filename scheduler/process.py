@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -84,6 +85,10 @@ class Worker:
             return None, seconds
         return bot_id, seconds
 
+    def silent_s(self) -> float:
+        """Return for how long the process has not even shown that it is there."""
+        return self.watch.silent_s()
+
     def memory(self) -> int:
         """Return the resident bytes of the process; 0 once it is gone."""
         try:
@@ -122,6 +127,8 @@ class Worker:
     def _listen(self, heard: "queue.SimpleQueue[Any]") -> None:
         for line in self._answers:
             heard.put(Said(self.number, self.serial, json.loads(line)))
+        with suppress(subprocess.TimeoutExpired):  # its pipe ends a moment before it does
+            self._process.wait(1.0)
         heard.put(Said(self.number, self.serial, None))
 
 

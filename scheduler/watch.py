@@ -1,4 +1,4 @@
-"""Sixteen bytes that a worker shares with its parent: whose bars are being decided, and since when.
+"""A few bytes that a worker shares with its parent: whose bars are being decided, since when, a heartbeat.
 
 The worker writes before each bot; the parent reads when it wonders. It survives the worker's death,
 so a bot that takes its process down is known by name. If the machine dies there is nobody to ask.
@@ -11,26 +11,37 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-LAYOUT: Final = struct.Struct("<qq")  # bot id (0 is nobody), ns of the machine's monotonic clock
+WORK: Final = struct.Struct("<qq")  # bot id (0 is nobody), ns of the machine's monotonic clock
+BEAT: Final = struct.Struct("<q")  # ns of the same clock
+SIZE: Final = WORK.size + BEAT.size
 NOBODY: Final = 0
 
 
 class Watch:
-    """One file of `LAYOUT.size` bytes, mapped by both processes."""
+    """One file of `SIZE` bytes, mapped by both processes."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path = path
         if create:
-            path.write_bytes(LAYOUT.pack(NOBODY, 0))
+            path.write_bytes(bytes(SIZE))
         with path.open("r+b") as file:
-            self._shared = mmap.mmap(file.fileno(), LAYOUT.size)
+            self._shared = mmap.mmap(file.fileno(), SIZE)
 
     def write(self, bot_id: int | None) -> None:
-        LAYOUT.pack_into(self._shared, 0, bot_id or NOBODY, time.monotonic_ns())
+        WORK.pack_into(self._shared, 0, bot_id or NOBODY, time.monotonic_ns())
+
+    def beat(self) -> None:
+        """Say that this process is not stopped. A thread of its own does, whatever the others do."""
+        BEAT.pack_into(self._shared, WORK.size, time.monotonic_ns())
+
+    def silent_s(self) -> float:
+        """Return how long ago the last beat was."""
+        beat: int = BEAT.unpack_from(self._shared, WORK.size)[0]
+        return max(0.0, (time.monotonic_ns() - beat) / 1e9)
 
     def read(self) -> tuple[int | None, float]:
         """Return whose work is under way and for how many s; (None, s) between bots."""
-        bot_id, since = LAYOUT.unpack_from(self._shared, 0)
+        bot_id, since = WORK.unpack_from(self._shared, 0)
         return bot_id or None, max(0.0, (time.monotonic_ns() - since) / 1e9)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from persistence.leases import Fence
 from scheduler.watch import Watch
 
 ORPHANED: Final = 70
+BEAT_S: Final = 0.5
 Run = Callable[[Sequence[int], Runtime], tuple[Outcome, ...]]
 
 
@@ -42,6 +44,7 @@ def main(run: Run = run_bars) -> int:
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(commands, inbox), daemon=True).start()
     watch = Watch(Path(first["watch"]))
+    threading.Thread(target=_beat, args=(watch,), daemon=True).start()
     rt = open_runtime(Settings.model_validate(first["settings"]), watch=watch.write)
     _say(answers, {"ready": os.getpid()})
     while "run" in (message := inbox.get()):
@@ -98,6 +101,12 @@ def _listen(commands: IO[str], inbox: "queue.SimpleQueue[dict[str, Any]]") -> No
         inbox.put(json.loads(line))
     # The pipe ends only with the parent. What is under way here must not outlive it.
     os._exit(ORPHANED)
+
+
+def _beat(watch: Watch) -> None:
+    while True:
+        watch.beat()
+        time.sleep(BEAT_S)
 
 
 def _say(answers: IO[str], message: dict[str, Any]) -> None:

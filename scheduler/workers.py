@@ -8,6 +8,7 @@ loop has written them, and their bots are held back as long.
 |---|---|---|
 | hangs, dies or outgrows its memory in a step | charged, runs alone until it ends well | run again at once |
 | dies or hangs between bots | nobody is charged | run again in halves, until the guilty one is alone |
+| is stopped (SIGSTOP) between bots | nobody is charged | run again at once |
 | loses the database or the lease | nobody is charged | run again when there is one |
 
 The process can die on any line: what was not committed is behind its cursor, and due again.
@@ -34,8 +35,10 @@ from scheduler.process import COMMAND, Said, Worker
 from scheduler.worker import read_outcome
 
 TICK_S: Final = 0.1
+LONGEST_GAP_S: Final = 2.0
 LONGEST_START_S: Final = 120.0
 LONGEST_BETWEEN_S: Final = 90.0  # reading, fetching and committing have deadlines of their own below this
+LONGEST_SILENCE_S: Final = 10.0  # a worker that is not stopped beats twice a second
 LONGEST_PAUSE_S: Final = 5.0
 MEGABYTE: Final = 1 << 20
 
@@ -86,6 +89,8 @@ class Crew:
         self._leads = False
         self._pause_s = 0.0
         self._paused_until = 0.0
+        self._supervised = time.monotonic()
+        self._lenient_until = 0.0
         self._serial = 0
         self._bars = self._failures = self._replaced = 0
         self._last_outcome: dict[int, Outcome] = {}
@@ -242,10 +247,10 @@ class Crew:
         self._backlog.finish(batch, now)
         self._backlog.add(((bot_id, batch.group) for bot_id in bot_ids), now)
 
-    def _bury(self, worker: Worker, why: str, guilty: int | None = None) -> None:
+    def _bury(self, worker: Worker, why: str, guilty: int | None = None, *, innocent: bool = False) -> None:
         """Replace a worker that ended or was ended, and see to what it was doing."""
         number = worker.number
-        if guilty is None and worker.batch is not None:
+        if guilty is None and worker.batch is not None and not innocent:
             guilty = worker.guilty()[0]
         worker.kill()
         worker.close()
@@ -256,9 +261,12 @@ class Crew:
         self._reborn_at[number] = time.monotonic() + delay
         log.warning("worker replaced", worker=number, pid=worker.pid, why=why, bot=guilty)
         if worker.batch is not None:
-            self._judge(worker.batch, why, guilty)
+            self._judge(worker.batch, why, guilty, innocent=innocent)
 
-    def _judge(self, batch: Batch, why: str, guilty: int | None) -> None:
+    def _judge(self, batch: Batch, why: str, guilty: int | None, *, innocent: bool) -> None:
+        if innocent:
+            self._requeue(batch, batch.bot_ids)
+            return
         if guilty is None and len(batch.bot_ids) == 1 and batch.sealed:
             guilty = batch.bot_ids[0]
         if guilty is None:
@@ -270,6 +278,10 @@ class Crew:
         self.charges.put(Charge(guilty, why))
 
     def _supervise(self, now: float) -> None:
+        # After a stop of the whole machine or service the others need a moment to show that they live.
+        if now - self._supervised > LONGEST_GAP_S:
+            self._lenient_until = now + LONGEST_SILENCE_S
+        self._supervised = now
         for number, worker in enumerate(self._workers):
             if worker is None:
                 if now >= self._reborn_at[number] and not self._draining:
@@ -280,10 +292,14 @@ class Crew:
             elif not worker.ready:
                 if now - worker.since > LONGEST_START_S:
                     self._bury(worker, f"worker did not start within {LONGEST_START_S} s")
-            else:
+            elif now >= self._lenient_until:
                 self._inspect(worker)
 
     def _inspect(self, worker: Worker) -> None:
+        silent = worker.silent_s()
+        if silent > LONGEST_SILENCE_S and (worker.batch is None or worker.guilty()[0] is None):
+            self._bury(worker, f"worker has been silent for {silent:.0f} s", innocent=True)
+            return
         memory = worker.memory()
         limit = self.limits.memory_limit_mb * MEGABYTE
         if worker.batch is None:

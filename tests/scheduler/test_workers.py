@@ -1,0 +1,187 @@
+"""Worker processes (R2.2, R2.3, R10.2): one bad bot harms no other, and is named."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from scheduler_stage import SetClock, add_bots, settings_for, wait_for
+
+from persistence import bots
+from persistence.database import open_database
+from scheduler.jobstore import Alarm
+from scheduler.workers import Crew
+
+WORKER = Path(__file__).with_name("misbehaving_worker.py")
+COMMAND = (sys.executable, str(WORKER))
+
+
+@pytest.fixture
+def database(sqlite_url):
+    opened = open_database(sqlite_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.fixture
+def crew_of(database):
+    crews = []
+
+    def make(**workers):
+        limits = {"count": 1, "step_deadline_s": 1.0, "memory_limit_mb": 400} | workers
+        crew = Crew(settings_for(database.url, workers=limits), SetClock(), command=COMMAND)
+        crews.append(crew)
+        crew.start()
+        crew.lead(None, leads=True)
+        return crew
+
+    yield make
+    for crew in crews:
+        crew.stop(1.0)
+
+
+def alarms(bot_ids, group="generated"):
+    return [Alarm(bot_id, group, 0) for bot_id in bot_ids]
+
+
+def beaten(database):
+    with database.read() as connection:
+        return {bot.id for bot in bots.all_bots(connection) if bot.last_heartbeat is not None}
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("hang", "longer than 1 s"),
+        ("sleep", "longer than 1 s"),
+        ("die", "exit code -9"),
+        ("exit", "exit code 3"),
+        ("raise", "exit code 4"),
+        ("grow", "MB of memory"),
+    ],
+)
+def test_the_guilty_bot_is_charged_and_the_others_run_on(database, crew_of, how, why):
+    good = add_bots(database, 4)
+    (bad,) = add_bots(database, 1, description=how)
+    good += add_bots(database, 4)
+    crew = crew_of()
+    crew.fire(alarms(sorted([*good, bad])))
+    assert wait_for(lambda: beaten(database) == set(good), 20.0)
+    charge = crew.charges.get(timeout=5)
+    assert charge.bot_id == bad
+    assert why in charge.message
+    assert crew.charges.empty(), "nobody else is charged"
+    assert crew.busy_with(bad), "held back until the charge is written"
+
+
+def test_who_dies_between_bots_is_found_by_halves(database, crew_of):
+    good = add_bots(database, 5)
+    (bad,) = add_bots(database, 1, description="die between")
+    crew = crew_of()
+    crew.fire(alarms([*good, bad]))
+    assert wait_for(lambda: beaten(database) == set(good), 30.0)
+    assert crew.charges.get(timeout=20).bot_id == bad
+    assert crew.charges.empty()
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(database, crew_of):
+    ids = add_bots(database, 20, description="slow")
+    crew = crew_of(count=2, batch=5, step_deadline_s=20)
+    assert wait_for(lambda: crew.state().ready == 2, 20)
+    crew.fire(alarms(ids))
+    time.sleep(1.0)
+    psutil.Process(crew.state().pids[0]).kill()
+    assert wait_for(lambda: len(beaten(database)) >= 19, 30)
+    assert crew.state().replaced == 1
+    charge = crew.charges.get(timeout=5)  # whoever was at work when it died
+    crew.let_go(charge.bot_id, "generated", int(time.time() * 1000))
+    assert wait_for(lambda: len(beaten(database)) == 20, 10)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP")
+def test_a_stopped_worker_is_replaced_without_a_charge(database, crew_of):
+    ids = add_bots(database, 3)
+    crew = crew_of()
+    assert wait_for(lambda: crew.state().ready == 1, 20)
+    os.kill(crew.state().pids[0], signal.SIGSTOP)
+    crew.fire(alarms(ids))
+    assert wait_for(lambda: beaten(database) == set(ids), 25)
+    assert crew.charges.empty()
+
+
+def test_an_exchange_that_hangs_leaves_workers_to_the_others(database, crew_of):
+    """A14, and the bulkhead: with two workers one exchange gets one of them."""
+    stuck = add_bots(database, 10, description="sleep")
+    good = add_bots(database, 10)
+    crew = crew_of(count=2, batch=1, step_deadline_s=60)
+    assert wait_for(lambda: crew.state().ready == 2, 20)
+    crew.fire(alarms(stuck, "binance"))
+    crew.fire(alarms(good, "kraken"))
+    assert wait_for(lambda: beaten(database) == set(good), 10)
+    assert crew.state().busy == 1
+
+
+def test_nothing_is_handed_out_without_the_lease(database, crew_of):
+    ids = add_bots(database, 2)
+    crew = crew_of()
+    crew.lead(None, leads=False)
+    crew.fire(alarms(ids))
+    time.sleep(1.0)
+    assert beaten(database) == set()
+    crew.lead(None, leads=True)
+    assert wait_for(lambda: beaten(database) == set(ids), 20)
+
+
+def test_a_stop_lets_work_finish_and_cuts_what_does_not(database, crew_of):
+    """R2.5."""
+    ids = add_bots(database, 1, description="slow")
+    crew = crew_of(step_deadline_s=60)
+    assert wait_for(lambda: crew.state().ready == 1, 20)
+    crew.fire(alarms(ids))
+    assert wait_for(lambda: crew.state().busy == 1, 5)
+    assert crew.stop(10.0) is True
+    assert beaten(database) == set(ids)
+    stuck = add_bots(database, 1, description="sleep")
+    crew = crew_of(step_deadline_s=60)
+    crew.fire(alarms(stuck))
+    assert wait_for(lambda: crew.state().busy == 1, 20)
+    (pid,) = crew.state().pids
+    assert crew.stop(0.5) is False
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
+def test_workers_do_not_outlive_their_parent(database):
+    """R5.5: an orphan in an endless loop would hold the machine, and its lease's epoch."""
+    ids = add_bots(database, 1, description="hang")
+    script = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from scheduler_stage import SetClock, settings_for
+from scheduler.jobstore import Alarm
+from scheduler.workers import Crew
+crew = Crew(settings_for({database.url!r}, workers={{"count": 1}}), SetClock(), command={COMMAND!r})
+crew.start()
+crew.lead(None, leads=True)
+crew.fire([Alarm({ids[0]}, "generated", 0)])
+while crew.state().busy == 0:
+    time.sleep(0.05)
+time.sleep(0.5)
+print(crew.state().pids[0], flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+        gone, _ = psutil.wait_procs([worker], timeout=10)
+    assert gone
