@@ -38,6 +38,7 @@ from persistence.bots import Bot, all_bots
 from persistence.steps import Loaded, count_trades, load
 from scheduler.agenda import Agenda, Calendar
 from scheduler.progress import Progress, progress
+from scheduler.status import read_status
 from strategies.engine.values import interval_ms
 from strategies.faults import InvalidConfig
 
@@ -88,6 +89,12 @@ def replay(settings: Settings, begin: int, end: int, only: Sequence[int] | None)
     findings = schema.check(settings.database.url)
     if findings:
         raise CommandFailed(Ending.FAILED, "; ".join(findings), "mend it by: scheduler db upgrade")
+    status = read_status(settings)
+    if status.running:
+        # It would go on from the replay's cursors with all bars up to today.
+        raise CommandFailed(
+            Ending.TRY_AGAIN, f"a service runs here, pid {status.pid} on {status.host}: stop it first"
+        )
     clock = SimulatedClock(begin)
     rt = open_runtime(settings, clock=clock, begin_at=begin)
     began = time.perf_counter()

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from jobs.settings import Settings
+from persistence import runs
 from persistence.bots import add_bot, all_bots, set_enabled, set_paused
 from persistence.database import open_database
 from persistence.history import read_steps
@@ -251,6 +252,20 @@ def test_a_database_without_tables_is_refused(empty_url, capsys):
     assert "scheduler db upgrade" in capsys.readouterr().err
 
 
+def test_a_service_that_runs_is_not_disturbed(database, database_url, capsys):
+    (bot_id,) = _add(database, _config())
+    now = time.time_ns() // 1_000_000
+    begun = runs.Run("r", "host", 4711, None, "leader", now, now)
+    with database.write() as connection:
+        runs.begin_run(connection, begun)
+    assert _replay(database_url) == 75
+    assert "pid 4711" in capsys.readouterr().err
+    with database.write() as connection:
+        runs.end_run(connection, "r", now_ms=now, clean=True)
+    assert _replay(database_url, 0, 5) == 0
+    assert len(_steps(database, bot_id)) == 5
+
+
 def test_moments_are_checked_before_anything_is_done(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["replay", "--from", "yesterday", "--to", "2021-01-01"])
@@ -264,7 +279,7 @@ def test_a_signal_ends_it_after_the_batch_and_the_same_command_goes_on(sqlite_ur
     database = open_database(sqlite_url)
     (bot_id,) = _add(database, _generated("1m"))
     command = [sys.executable, "-m", "scheduler.command", "replay", "--db", sqlite_url]
-    command += ["--from", "2021-01-01", "--to", "2021-01-01T08:00"]
+    command += ["--from", "2021-01-01", "--to", "2021-01-01T05:00"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_env())
     deadline = time.monotonic() + 60
     while not _steps(database, bot_id):
@@ -275,12 +290,12 @@ def test_a_signal_ends_it_after_the_batch_and_the_same_command_goes_on(sqlite_ur
     assert child.returncode == 130, err
     assert "the same command goes on from there" in err
     so_far = len(_steps(database, bot_id))
-    assert 0 < so_far < 480
+    assert 0 < so_far < 300
     assert out.startswith(f"1 bots, {so_far} bars, ")
     done = subprocess.run(command, capture_output=True, text=True, env=_env(), check=False)
     assert done.returncode == 0, done.stderr
-    assert [step.bar for step in _steps(database, bot_id)] == [BEGIN + each * MINUTE for each in range(480)]
-    assert done.stdout.startswith(f"1 bots, {480 - so_far} bars, ")
+    assert [step.bar for step in _steps(database, bot_id)] == [BEGIN + each * MINUTE for each in range(300)]
+    assert done.stdout.startswith(f"1 bots, {300 - so_far} bars, ")
     database.close()
 
 
