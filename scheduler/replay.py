@@ -171,7 +171,8 @@ def _travel(journey: Journey, show: Progress) -> None:
         for bot_id in bot_ids:
             if journey.courses[bot_id].calendar is not None:
                 _put_next(journey, journey.courses[bot_id])
-        show(_done(journey, moment), moment, journey.tally.bars)
+        boundary = moment - journey.rt.settings.markets.settle_ms
+        show(_done(journey, boundary), boundary, journey.tally.bars)
 
 
 def _fire(journey: Journey, bot_ids: Sequence[int]) -> None:

@@ -1,11 +1,13 @@
 """What the doctor looks at before any database: interpreter, packages, clock, memory, the unit."""
 
 import importlib.metadata
+import os
 import platform
 import re
 import shutil
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,11 +73,13 @@ def _differences(wanted: Mapping[str, str]) -> Iterator[str]:
 
 
 def _needed() -> set[str]:
-    """Names that the service imports itself: the dependencies in pyproject.toml."""
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {_canonical(re.split(r"[\[<>=!~ ;]", each)[0]) for each in project["dependencies"]}
+    """Names of what the service imports itself, not of what those need or what tests need."""
+    try:
+        required = importlib.metadata.requires("onebar") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        required = project["dependencies"]
+    return {_canonical(re.split(r"[\[<>=!~ ;]", each)[0]) for each in required if "extra ==" not in each}
 
 
 def _canonical(name: str) -> str:
@@ -96,8 +100,6 @@ def clock() -> Check:
 
 
 def memory(workers: WorkerSettings) -> Check:
-    import os
-
     import psutil
 
     count = workers.count or os.cpu_count() or 1
