@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -31,6 +32,7 @@ BOTS: Final = Path(__file__).parents[1] / "ops" / "demo"
 STRATEGIES: Final = BOTS / "strategies"
 DATABASE: Final = "demo.db"
 LOOK_EVERY_S: Final = 0.5
+START_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 15.0
 SHORT_SETTLE_MS: Final = 150  # the made-up market has its bars at once
 SETTINGS: Final = """# Made by `scheduler demo`.
@@ -49,28 +51,47 @@ count = 2
 
 
 def demo(directory: Path | None, seconds: float | None) -> int:
-    """Run until Ctrl-C, or for `seconds`; print a summary and where everything is kept."""
+    """Run until Ctrl-C, or for `seconds` from the first bar on; say at the end where everything is kept."""
     folder = directory or Path(tempfile.mkdtemp(prefix="onebar-demo-"))
     config = prepared(folder)
     settings = load_settings(config)
     added = add_bots_if_none(settings)
     say(f"demo: {len(added)} paper bots on a made-up market, in {folder}; Ctrl-C ends it")
-    began = time.monotonic()
+    timer = Timer(seconds, time.monotonic())
     stop = Stop()
     with signals_set(stop), service(folder, config) as child, screen() as shown:
-        while not stop.asked and (seconds is None or time.monotonic() - began < seconds):
-            if child.poll() is not None:
-                break
-            shown(read_scene(settings.database.url))
+        while not (stop.asked or timer.over or child.poll() is not None):
+            scene = read_scene(settings.database.url)
+            timer.look(scene.bars)
+            shown(scene)
             time.sleep(LOOK_EVERY_S)
         died = child.poll()
-    _summary(settings, config, time.monotonic() - began)
+    _summary(settings, config)
     if died is not None and not stop.asked:
         say(_last_words(folder))
-        raise CommandFailed(
-            Ending.FAILED, f"the service ended by itself with {died}", f"see {folder}/service.log"
-        )
+        advice = f"see {folder / 'service.log'}"
+        raise CommandFailed(Ending.FAILED, f"the service ended by itself with {died}", advice)
     return Ending.DONE
+
+
+@dataclass(slots=True)
+class Timer:
+    """`--seconds` count from the first bar on: how long a machine takes to start is no part of the show."""
+
+    seconds: float | None
+    launched: float
+    began: float | None = None
+
+    def look(self, bars: int) -> None:
+        if self.began is None and bars:
+            self.began = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        if self.seconds is None:
+            return False
+        end = self.launched + START_WITHIN_S if self.began is None else self.began
+        return time.monotonic() >= end + self.seconds
 
 
 def prepared(folder: Path) -> Path:
@@ -180,9 +201,9 @@ def service(folder: Path, config: Path) -> "Iterator[subprocess.Popen[bytes]]":
             child.wait()
 
 
-def _summary(settings: Settings, config: Path, seconds: float) -> None:
+def _summary(settings: Settings, config: Path) -> None:
     scene = read_scene(settings.database.url)
-    put(f"{len(scene.bots)} bots, {scene.bars} bars, {scene.trades} trades in {seconds:.0f} s")
+    put(f"{len(scene.bots)} bots, {scene.bars} bars, {scene.trades} trades")
     put(f"kept in {config.parent}")
     put(f"look at it:   jobs list --config {config}")
     put(f"go on:        scheduler run --config {config}")

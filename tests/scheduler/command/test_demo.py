@@ -51,10 +51,10 @@ def _command_line(process):
 
 def test_it_ends_by_itself_with_a_summary_and_every_bot_has_stepped(tmp_path):
     folder = tmp_path / "demo"
-    child = _demo(folder, "--seconds", "12", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = _demo(folder, "--seconds", "4", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, err = child.communicate(timeout=90)
     assert child.returncode == 0, err
-    assert re.search(r"^5 bots, \d+ bars, \d+ trades in \d+ s$", out, re.MULTILINE)
+    assert re.search(r"^5 bots, \d+ bars, \d+ trades$", out, re.MULTILINE)
     assert f"jobs list --config {folder}/scheduler.toml" in out
     assert "5 of 5 bots running" in out
     assert _left_behind(folder) == []
@@ -104,7 +104,7 @@ def test_on_a_terminal_it_draws_a_table(tmp_path):
 
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (40, 140))
-    child = _demo(tmp_path / "demo", "--seconds", "8", stdout=slave, stderr=slave, stdin=slave)
+    child = _demo(tmp_path / "demo", "--seconds", "1", stdout=slave, stderr=slave, stdin=slave)
     os.close(slave)
     drawn = b""
     while True:
