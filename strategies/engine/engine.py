@@ -13,10 +13,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from strategies.engine.errors import EngineError, HistoryTooShort
+from strategies.engine.errors import CodeChanged, EngineError, HistoryTooShort
 from strategies.engine.feed import stamps_of, values_of
 from strategies.engine.live import Live
 from strategies.engine.machine import Configure
+from strategies.engine.rebuild import SUPPRESSED, deepen, take_over
 from strategies.engine.state import unseal
 from strategies.engine.values import Bar, Feed, Position, Step
 
@@ -103,6 +104,27 @@ class Engine:
                 if depths.get(short.line, 0) >= short.depth:
                     raise
                 depths[short.line] = max(short.depth, DEEPER * depths.get(short.line, 0))
+
+    def rebuild(self, rows: Iterable[Row], old_state: bytes) -> bytes:
+        """Return a state of this code that took over the account of an old one; see `rebuild`.
+
+        `rows` are the stored bars up to the last one that the old state has seen. They are replayed
+        with orders suppressed.
+        """
+        live = self._live
+        same = True
+        try:
+            self.check_state(old_state)
+        except CodeChanged:
+            same = False
+        self.replay(rows, trade_from=SUPPRESSED, keep_last=1)
+        self._held = None
+        if same:
+            deepen(live, old_state)
+        else:
+            take_over(live, old_state)
+        self._held = live.dump()
+        return self._held
 
     def check_state(self, state: bytes) -> None:
         """Raise StateInvalid or CodeChanged if the header says that this engine cannot read the state."""

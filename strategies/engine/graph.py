@@ -63,6 +63,7 @@ STRUCTURE: Final = frozenset(  # set up once by Backtrader and only read afterwa
      "_datas", "_minperiods", "_orders", "runstrats", "runningstrats", *HOT}
 )  # fmt: skip
 RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "strategy", "p", "params"})
+SET_BY_BACKTRADER: Final = frozenset({"_owner", "_id", "_opstage", "_tradehistoryon", "_minperiod", "_minperstatus"})
 FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
 
 
@@ -297,9 +298,9 @@ class Instance:
         self.always = frozenset(
             name
             for name, value in self.base.items()
-            if (type(value) is count or (users and type(value) in PLAIN))
+            if (type(value) is count or (users and type(value) in PLAIN) or (name == "cash" and isinstance(thing, bt.BrokerBase)))
             and name not in STRUCTURE
-            and not name.startswith("_minp")
+            and name not in SET_BY_BACKTRADER
         )
 
     def is_quiet(self) -> bool:

@@ -26,7 +26,7 @@ from strategies.engine.record import Recorder
 from strategies.engine.state import Counters
 from strategies.engine.values import Feed
 from strategies.engine.vocabulary import is_backtrader, names_of
-from strategies.engine.writing import CONTENTS, Writer
+from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
 from strategies.engine import numeric
 
 END: Final = 0
@@ -56,6 +56,8 @@ class Live:
         self.class_attributes = ClassAttributes(mine)
         self.dumps_each_bar = any(map(uses_sets, mine))
         self.fingerprint = fingerprint_of(feeds, anchors.objects, self.names)
+        self.roots = (tuple(data._name for data in machine.cerebro.datas), len(machine.strategies))
+        self.named = 1 + len(machine.cerebro.datas) + len(machine.strategies)
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
 
@@ -107,7 +109,7 @@ class Live:
         counters.next_order, counters.next_trade = numbers.orders.upcoming, numbers.trades.upcoming
         for value in (
             counters.next_order, counters.next_trade, counters.stamp, counters.trade_from,
-            self.recorder.memory() or None,
+            self.recorder.memory() or None, self.roots,
         ):  # fmt: skip
             writer.put(value)
 
@@ -129,9 +131,16 @@ class Live:
 
     def _write_container(self, writer: Writer, container: Container) -> None:
         writer.size(container.number + 1)
-        writer.out.append(0)
+        kind = container.base or type(container.thing)
+        writer.out.append(CONTAINER_TAGS.get(kind, NDARRAY))
+        holder, part = self.anchors.origin[container.number]
+        if 0 <= holder < self.named:
+            writer.size(holder + 1)
+            writer.put(part)
+        else:
+            writer.size(0)
         try:
-            write = CONTENTS.get(container.base or type(container.thing), numeric.content)
+            write = CONTENTS.get(kind, numeric.content)
             write(writer, container.thing)
         except NotCarriable as refusal:
             raise self._located(refusal, container.number) from None
@@ -221,6 +230,7 @@ class Live:
         self.machine.numbers.orders.upcoming = counters.next_order
         self.machine.numbers.trades.upcoming = counters.next_trade
         self.recorder.remember(reader.get() or [])
+        reader.get()
 
     def _read_differences(self, reader: Reader) -> set[int]:
         """Apply what differs; return the numbers of the feeds and strategies whose attributes were told."""
@@ -228,7 +238,9 @@ class Live:
         while (number := reader.size()) != END:
             thing = self.anchors.objects[number - 1]
             flags = reader.take(1)[0]
-            if not flags:
+            if flags > ORDERED | GONE | SET:
+                if reader.size():
+                    reader.get()  # of which root it is what, for who reads it with other code
                 _fill(reader, thing)
                 continue
             if flags & SET:

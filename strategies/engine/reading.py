@@ -41,6 +41,10 @@ WRONG: Final = (
 )  # fmt: skip
 
 
+class Unknown:
+    """Stands for an object of a class that the present code does not have."""
+
+
 class Reader:
     """Reads the bytes of one state. `anchor` finds the object of a number or raises StateInvalid."""
 
@@ -252,6 +256,8 @@ def _method(r: Reader) -> MethodType:
 
 def _enum(r: Reader) -> Any:
     cls, name = r.cls(), r.get()
+    if issubclass(cls, Unknown):
+        return name
     if not issubclass(cls, Enum):
         raise StateInvalid("an enumeration that is none")
     members = cls.__members__

@@ -22,6 +22,7 @@ VERSION: Final = 1
 HEADER: Final = struct.Struct("<4sBB12s8s")
 CHECKED_FROM: Final = 18
 PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it saves
+NAN: Final = float("nan")
 LARGEST: Final = 1 << 28
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
 REGULAR: Final = SAME_LENGTH | SAME_FLOOR
@@ -36,8 +37,6 @@ class Counters:
     stamp: int | None = None  # ms, of the last step
     trade_from: int | None = None  # ms; orders of earlier bars are rejected
     open_trades: list[Any] = field(default_factory=list)
-    volatile: list[int] = field(default_factory=list)  # anchors whose content is never the same twice
-    baseline: bytes = b""  # digest of the contents that the state relies on
 
 
 def seal(body: bytes, fingerprint: bytes) -> bytes:
@@ -91,6 +90,8 @@ def write_lines(out: bytearray, lines: list[Any]) -> None:
     length = floor = -1
     tails = []
     whole = lines[0]._horizon.whole
+    _size(out, len(lines))
+    _size(out, whole)
     for line in lines:
         count, depth, tail, at = line.lencount, -line._floor, line._tail, line._idx
         kept = count if count <= whole or count <= depth + 1 else depth + 1
@@ -117,12 +118,14 @@ def write_lines(out: bytearray, lines: list[Any]) -> None:
     out += b"".join(tails)
 
 
-def read_lines(reader: Reader, lines: list[Any]) -> None:
-    """The inverse of `write_lines`, into the lines."""
-    length = floor = beyond = extension = 0
-    whole = lines[0]._horizon.whole if lines else 0
-    kept_of = []
-    for line in lines:
+def read_lines(reader: Reader, lines: list[Any] | None) -> list[int]:
+    """The inverse of `write_lines`, into the lines, or past them if there are none; returns the lengths."""
+    length = floor = 0
+    number, whole = reader.length(), reader.size()
+    if lines is not None and (number != len(lines) or whole != lines[0]._horizon.whole):
+        raise StateInvalid("the lines of another strategy")
+    lengths, kept_of = [], []
+    for at in range(number):
         flags = reader.take(1)[0]
         if not flags & SAME_LENGTH:
             length = reader.size()
@@ -131,16 +134,18 @@ def read_lines(reader: Reader, lines: list[Any]) -> None:
         beyond, extension = (reader.size(), reader.size()) if flags & IRREGULAR else (0, 0)
         kept = length if length <= whole or length <= floor + 1 else floor + 1
         kept_of.append(kept + beyond)
-        line.lencount, line._floor, line._idx, line.extension = length, -floor, kept - 1, extension
-    if sum(kept_of) * 8 > len(reader.raw) - reader.at:
-        raise StateInvalid("the lines are cut short")
-    raw, at = reader.raw, reader.at
-    for line, kept in zip(lines, kept_of, strict=True):
+        lengths.append(length)
+        if lines is not None:
+            line = lines[at]
+            line.lencount, line._floor, line._idx, line.extension = length, -floor, kept - 1, extension
+    tails = memoryview(reader.take(sum(kept_of) * 8))
+    start = 0
+    for line, kept in zip(lines or (), kept_of, strict=lines is not None):
         tail = array("d")
-        tail.frombytes(raw[at : at + kept * 8])
+        tail.frombytes(tails[start : start + kept * 8])
         line._tail = tail
-        at += kept * 8
-    reader.at = at
+        start += kept * 8
+    return lengths
 
 
 def trim_lines(lines: list[Any]) -> None:

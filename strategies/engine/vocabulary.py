@@ -40,7 +40,9 @@ STRINGS: Final = (
     "_when", "_dtwhen", "_dwhen", "_lastcall", "_nexteos", "_curdate", "_curmonth", "_monthmask", "_curweek",
     "_weekmask", "lastwhen", "_nextdteos", "_lasteos", "_lastdteos", "_firstbar", "compcount", "_dlen",
     "_barstack", "_barstash", "bar", "close", "low", "high", "open", "volume", "openinterest", "cheat",
-    "_tz", "_closed", "reason", "logic",
+    "_tz", "_closed", "reason", "logic", "positions", "pending", "submitted", "_toactivate", "_pchildren", "_ocos",
+    "_ocol", "d_credit", "notifs", "orders", "_trades", "opens", "entered", "refused_by", "day", "day_entries",
+    "day_result", "open_entries", "keepers",
 )  # fmt: skip
 CODE_OF_STRING: Final = {text: code for code, text in enumerate(STRINGS)}
 

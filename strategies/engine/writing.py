@@ -35,7 +35,7 @@ from strategies.engine.vocabulary import CODE_OF_STRING, PARAMETERS_OF, SHAPES, 
 ) = range(0xC0, 0xC0 + 51)  # fmt: skip
 FIRST_STRING: Final = 0x80  # 0x00 to 0x7f are integers, 0x80 to 0xbf the first strings of the vocabulary
 STRINGS_OF_ONE_BYTE: Final = 64
-DEEPEST: Final = 100
+DEEPEST: Final = 200
 SHORT_STRING: Final = 64
 DOUBLE: Final = struct.Struct("<d")
 
@@ -457,6 +457,10 @@ CONTENTS: Final[dict[type, Callable[[Writer, Any], None]]] = {
     OrderedDict: _dict_content, defaultdict: _defaultdict_content, array: _array_content,
     Random: _random_content, StringIO: _text_io_content, BytesIO: _text_io_content,
     bytearray: _bytearray_content,
+}  # fmt: skip
+CONTAINER_TAGS: Final = {
+    list: LIST, dict: DICT, set: SET, deque: DEQUE, OrderedDict: ORDERED_DICT, defaultdict: DEFAULT_DICT,
+    array: ARRAY, Random: RANDOM, StringIO: STRINGIO, BytesIO: BYTESIO, bytearray: BYTEARRAY,
 }  # fmt: skip
 WRITERS: Final[dict[type, Callable[[Writer, Any], None]]] = {
     type(None): lambda w, _: w.out.append(NONE),

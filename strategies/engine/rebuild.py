@@ -1,0 +1,262 @@
+"""Taking a bot over when its code, parameters or history changed: what is its own, not its bars.
+
+The stored bars are replayed with orders suppressed, which warms the indicators up; then the account,
+the positions, the open orders and trades and the numbers of the former state move in. With the same
+fingerprint everything but what is calculated from bars moves in, exactly.
+
+A strategy of changed code gets its former attributes only if it asks for them, with a method
+`carry_over(self, old)`, where `old` maps names to values; without one it keeps references to orders
+under the same name, because an order that is forgotten is sent twice.
+"""
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from io import BytesIO, StringIO
+from random import Random
+from typing import Any, Final
+
+import backtrader as bt
+
+from strategies.engine import numeric
+from strategies.engine import state as form
+from strategies.engine import writing as tags
+from strategies.engine.errors import EngineError, StateInvalid
+from strategies.engine.live import END, GONE, ORDERED, SET, Live
+from strategies.engine.reading import CONTENTS, WRONG, Reader, Unknown
+from strategies.engine.vocabulary import Names, is_backtrader
+
+BOOKS: Final = (
+    "positions", "pending", "submitted", "_toactivate", "_pchildren", "_ocos", "_ocol", "d_credit", "notifs",
+    "orders",
+)  # fmt: skip
+NUMBERS: Final = ("cash", "_fundval", "_fundshares", "startingcash")
+SUPPRESSED: Final = 1 << 62  # ms; no bar opens later
+EMPTY: Final[dict[int, Callable[[], Any]]] = {
+    tags.LIST: list, tags.DICT: dict, tags.SET: set, tags.DEQUE: deque, tags.ORDERED_DICT: OrderedDict,
+    tags.DEFAULT_DICT: defaultdict, tags.RANDOM: Random, tags.STRINGIO: StringIO, tags.BYTESIO: BytesIO,
+    tags.BYTEARRAY: bytearray,
+}  # fmt: skip
+
+
+class _Lenient:
+    """The engine's names, with a stand-in for classes that it does not know."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self.function = names.function
+
+    def find(self, token: str) -> type:
+        return self._names.find(token) or Unknown
+
+
+class Former:
+    """A state read by an engine of other code: what hangs on the broker, the feeds and the strategies."""
+
+    def __init__(self, state: bytes, live: Live) -> None:
+        self.live = live
+        self.attributes: dict[int, dict[str, Any]] = {}
+        self._strangers: dict[int, Unknown] = {}
+        self.reader = reader = Reader(form.unseal(state, None), self._anchor, _Lenient(live.names))  # type: ignore[arg-type]  # looks up the same
+        self.feeds: tuple[str, ...] = ()
+        self.strategies = 0
+        try:
+            self.counters = [reader.get() for _ in range(4)]
+            self.open_trades = None
+            mark = reader.at
+            reader.get()
+            self.feeds, self.strategies = reader.get()
+            reader.at = mark
+            self.open_trades = reader.get() or []
+            reader.get()
+            self.lengths = form.read_lines(reader, None)
+            while (number := reader.size()) != END:
+                self._record(number - 1)
+        except WRONG as exc:
+            raise StateInvalid(f"the former state cannot be read ({type(exc).__name__}: {exc})") from exc
+
+    def _anchor(self, number: int) -> Any:
+        machine = self.live.machine
+        if number == 0:
+            return machine.broker
+        if number <= len(self.feeds):
+            return next(
+                (data for data in machine.cerebro.datas if data._name == self.feeds[number - 1]),
+                self._strangers.setdefault(number, Unknown()),
+            )
+        at = number - 1 - len(self.feeds)
+        if at < min(self.strategies, len(machine.strategies)):
+            return machine.strategies[at]
+        return self._strangers.setdefault(number, Unknown())
+
+    def _record(self, number: int) -> None:
+        reader = self.reader
+        kind = reader.take(1)[0]
+        if kind <= SET | GONE | ORDERED:
+            if kind & SET:
+                self.attributes.setdefault(number, {}).update(reader.attributes())
+            for flag in (GONE, ORDERED):
+                if kind & flag:
+                    reader.get()
+            return
+        holder = reader.size()
+        name = reader.get() if holder else ""
+        content = self._content(kind)
+        if holder:
+            self.attributes.setdefault(holder - 1, {})[name] = content
+
+    def _content(self, kind: int) -> Any:
+        reader = self.reader
+        if kind == tags.NDARRAY:
+            first, second = reader.get(), reader.get()
+            if isinstance(second, dict):
+                return numeric.read_generator(first, second)
+            by_column, writeable, raw = reader.get(), reader.get(), reader.get()
+            return numeric.read_array(first, second, by_column=by_column, writeable=writeable, raw=raw)
+        if kind == tags.ARRAY:
+            return reader.name(), reader.get()
+        made = EMPTY[kind]()
+        for base in type(made).__mro__:
+            if base in CONTENTS:
+                CONTENTS[base](reader, made)
+                return made
+        raise StateInvalid("an unknown container")
+
+    def bars_of(self, at: int) -> int:
+        """How many bars a feed had: the lines of the feeds stand first, seven each."""
+        return self.lengths[7 * at]
+
+
+def take_over(live: Live, state: bytes) -> None:
+    """Move the account of a former state of other code into engine objects that have replayed the bars."""
+    former = Former(state, live)
+    machine = live.machine
+    numbers = machine.numbers
+    next_order, next_trade, stamp, trade_from = former.counters
+    numbers.orders.upcoming, numbers.trades.upcoming = next_order, next_trade
+    live.counters.trade_from = trade_from
+    live.counters.stamp = max(stamp or 0, live.counters.stamp or 0) or None
+    _move_account(former, machine.broker)
+    index = {data._name: at for at, data in enumerate(machine.cerebro.datas)}
+    live.recorder.remember(
+        [(index[former.feeds[at]], *rest) for at, *rest in former.open_trades or [] if former.feeds[at] in index]
+    )
+    with numbers:
+        for at, strategy in enumerate(machine.strategies[: former.strategies]):
+            _move_strategy(former, strategy, former.attributes.get(1 + len(former.feeds) + at, {}))
+        if isinstance(machine.broker, bt.brokers.BackBroker):
+            machine.broker._get_value()
+
+
+def _move_account(former: Former, broker: Any) -> None:
+    old = former.attributes.get(0, {})
+    for name in NUMBERS:
+        if name in old:
+            setattr(broker, name, old[name])
+    for data, position in old.get("positions", {}).items():
+        if isinstance(data, Unknown) and position.size:
+            raise EngineError("the former state holds a position in a feed that there is no longer")
+    for name in BOOKS:
+        book = getattr(broker, name, None)
+        if book is None:
+            continue
+        book.clear()
+        content = old.get(name)
+        if isinstance(content, dict):
+            book.update({key: value for key, value in content.items() if not isinstance(key, Unknown)})
+        elif content:
+            book.extend(order for order in content if not isinstance(order.data, Unknown))
+    for order in (*broker.pending, *broker.submitted, *broker.notifs, *broker._toactivate):
+        if order.comminfo is not None:
+            order.comminfo = broker.getcommissioninfo(order.data)
+    if not is_backtrader(type(broker).__mro__[1]):
+        for name, value in old.items():
+            if name in vars(broker) and name not in BOOKS and _is_plain(value):
+                setattr(broker, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in {bool, int, float, str, type(None)}
+
+
+def _move_strategy(former: Former, strategy: Any, old: dict[str, Any]) -> None:
+    trades = old.pop("_trades", {})
+    for data, by_id in trades.items():
+        if not isinstance(data, Unknown):
+            shift = len(data) - former.bars_of(former.feeds.index(data._name))
+            for kept in by_id.values():
+                for trade in kept:
+                    trade.baropen += shift
+            strategy._trades[data] = by_id
+    if hasattr(strategy, "carry_over"):
+        strategy.carry_over({name: value for name, value in old.items() if not isinstance(value, Unknown)})
+        return
+    for name, value in old.items():
+        if isinstance(value, bt.Order) and name in vars(strategy):
+            setattr(strategy, name, value)
+
+
+def deepen(live: Live, state: bytes) -> None:
+    """Move everything of a state of the same code in, but what is calculated from bars.
+
+    `live` has replayed the bars; feeds, indicators and their lines stay as they are.
+    """
+    anchors = live.anchors
+    datas = live.machine.cerebro.datas
+    counts = [len(data) for data in datas]
+    calculated = _calculated(live)
+    lines = [
+        (line, line._tail, line._idx, line.lencount, line.extension, line._floor)
+        for line in anchors.lines
+        if not _is_observed(line)
+    ]
+    attributes = [(each, each.names.copy()) for each in anchors.instances if each.number in calculated]
+    contents = [(each, each.kind[0](each.thing)) for each in anchors.containers if each.number in calculated]
+    length = max(len(strategy) for strategy in live.machine.strategies)
+    live.load(state)
+    for line in anchors.lines:
+        if _is_observed(line):
+            _lengthen(line, length)
+    for each, names in attributes:
+        each.names.clear()
+        each.names.update(names)
+    for container, saved in contents:
+        container.kind[2](container.thing, saved)
+    shifts = {id(data): count - before for data, count, before in zip(datas, counts, map(len, datas), strict=True)}
+    for line, tail, idx, count, extension, floor in lines:
+        line._tail, line._idx, line.lencount, line.extension, line._floor = tail, idx, count, extension, floor
+    for strategy in live.machine.strategies:
+        for data, by_id in strategy._trades.items():
+            for trade in (trade for kept in by_id.values() for trade in kept):
+                trade.baropen += shifts[id(data)]
+        strategy._dlens = [len(data) for data in strategy.datas]
+
+
+def _calculated(live: Live) -> set[int]:
+    """Numbers of feeds, filters and indicators and of the containers that they hold."""
+    anchors = live.anchors
+    found = {
+        number
+        for number, thing in enumerate(anchors.objects)
+        if isinstance(thing, bt.Indicator | bt.feed.AbstractDataBase)
+        or (isinstance(thing, bt.linebuffer.LineBuffer) and not _is_observed(thing))
+    }
+    for number, (holder, _) in enumerate(anchors.origin):
+        thing = anchors.objects[number]
+        if holder in found and not isinstance(thing, bt.Strategy | bt.Observer | bt.Analyzer | bt.BrokerBase | bt.Cerebro):
+            found.add(number)
+    return found
+
+
+def _is_observed(line: Any) -> bool:
+    return isinstance(line._owner, bt.Observer) or (
+        line._owner is None and isinstance(getattr(line, "_clock", None), bt.Observer)
+    )
+
+
+def _lengthen(line: Any, length: int) -> None:
+    """Give a line of an observer as many bars as the strategy now has; what was before is unknown."""
+    missing = max(length - line.lencount, 0)
+    if missing:
+        line._tail = type(line._tail)("d", [form.NAN] * missing) + line._tail
+        line._idx += missing
+        line.lencount = length
