@@ -43,8 +43,9 @@ def record_bars(
     """
     rows = {
         bar.open_time: (
-            source, symbol, interval,
-            bar.open_time, *(value + 0.0 for value in (bar.open, bar.high, bar.low, bar.close, bar.volume)), now_ms,
+            source, symbol, interval, bar.open_time,
+            *(value + 0.0 for value in (bar.open, bar.high, bar.low, bar.close, bar.volume)),
+            now_ms,
         )
         for bar in reversed(list(bars))
     }  # fmt: skip

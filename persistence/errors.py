@@ -65,6 +65,7 @@ WAIT_STATES: Final = frozenset(
         "58030",  # I/O error
     }
 )
+LOST: Final = frozenset({"psycopg.OperationalError", "psycopg.errors.OperationalError"})
 WAIT_SQLITE: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -92,8 +93,8 @@ def reason_to_wait(error: BaseException | None) -> str | None:
     if state is not None:
         return str(error) if state in WAIT_STATES or state[:2] in WAIT_CLASSES else None
     # psycopg: no state at all means that the server never answered.
-    lost = type(error).__module__.startswith("psycopg") and type(error).__name__ == "OperationalError"
-    return str(error) if lost else None
+    kinds = {f"{each.__module__}.{each.__name__}" for each in type(error).__mro__}
+    return str(error) if kinds & LOST else None
 
 
 def outcome_unknown(error: BaseException | None) -> bool:
