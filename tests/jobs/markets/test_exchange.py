@@ -222,7 +222,7 @@ def test_a_short_answer_is_whole_or_none(server, market, bars):
     """Who asks for a page must know that what is not in it does not exist."""
     market.closed_bars("BTCUSDT", "1h", bars[-2].open_time, bars[-1].open_time + HOUR)
     market._exchange.features["spot"]["fetchOHLCV"]["limit"] = 10
-    server.fail(Fault("slow", times=1, value=0.0), Fault("502"))
+    server.fail(Fault("slow", value=0.01), Fault("502"))
     with pytest.raises(MarketUnavailable):
         last(market, bars, 100)
 
