@@ -94,7 +94,11 @@ def _global_written(operations: list[Instruction], names: dict[str, Any]) -> str
             return str(operation.argval)
         if operation.opname == "LOAD_GLOBAL" and isinstance(names.get(operation.argval), CONTAINERS):
             following = [each for each in operations[at + 1 : at + 8] if each.opname not in {"CACHE", "NOP"}]
-            if following and following[0].opname in {"LOAD_ATTR", "LOAD_METHOD"} and following[0].argval in CHANGING:
+            if (
+                following
+                and following[0].opname in {"LOAD_ATTR", "LOAD_METHOD"}
+                and following[0].argval in CHANGING
+            ):
                 return str(operation.argval)
             if any(each.opname in {"STORE_SUBSCR", "DELETE_SUBSCR"} for each in following[:SUBSCRIPT_WITHIN]):
                 return str(operation.argval)
@@ -108,7 +112,9 @@ def refuse_globals(classes: Iterable[type]) -> None:
             found = global_written(cls)
             if found is not None:
                 method, name = found
-                raise NotCarriable(f"the global {name!r} of the module, which {method}() changes,", REMEDY, (cls.__name__,))
+                raise NotCarriable(
+                    f"the global {name!r} of the module, which {method}() changes,", REMEDY, (cls.__name__,)
+                )
 
 
 class ClassAttributes:
@@ -117,9 +123,16 @@ class ClassAttributes:
     __slots__ = ("_containers", "_values")
 
     def __init__(self, classes: Iterable[type]) -> None:
-        mine = {base for cls in classes for base in cls.__mro__ if not is_backtrader(base) and base.__flags__ & 1 << 9}
+        mine = {
+            base
+            for cls in classes
+            for base in cls.__mro__
+            if not is_backtrader(base) and base.__flags__ & 1 << 9
+        }
         ordered = sorted(mine, key=lambda cls: (cls.__module__, cls.__qualname__))
-        self._values = [(cls, vars(cls), tuple(vars(cls).values())) for cls in ordered if not _is_library(cls)]
+        self._values = [
+            (cls, vars(cls), tuple(vars(cls).values())) for cls in ordered if not _is_library(cls)
+        ]
         self._containers = [
             (cls, name, value, _copy(value))
             for cls, names, _ in self._values
@@ -145,4 +158,11 @@ def _copy(value: Any) -> tuple[Any, ...]:
 
 def _is_library(cls: type) -> bool:
     """Classes of the standard library keep caches of their own (abc, enum, dataclasses)."""
-    return cls.__module__.partition(".")[0] in {"abc", "enum", "dataclasses", "typing", "collections", "numpy"}
+    return cls.__module__.partition(".")[0] in {
+        "abc",
+        "enum",
+        "dataclasses",
+        "typing",
+        "collections",
+        "numpy",
+    }

@@ -34,6 +34,7 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         # More than one bar can wait: a resampled bar is held until a feed that leads has moved on.
         self.queue: deque[tuple[float, ...]] = deque()
 
+    plain = False  # nothing stands between a bar and the lines
     reads_ahead = False  # the reference run preloads, see `next`
 
     def next(self, datamaster: Any = None, ticks: bool = True) -> Any:
@@ -42,6 +43,8 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         A filter that takes bars away or puts several in their place tells `load` that there is one in
         any case: preloading does not mind, a loop over `load` would deliver the former bar again.
         """
+        if self.plain and datamaster is None:
+            return self._push()
         if self.queue and self.reads_ahead:
             delivered = len(self)
             self.lines.advance(self.buflen() - delivered)
@@ -49,6 +52,27 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
                 pass
             self.lines.rewind(len(self) - delivered)
         return super().next(datamaster=datamaster, ticks=ticks)
+
+    def _push(self) -> bool:
+        """The same as `load` for a feed without filters, limits or time zones."""
+        lines = self.lines.lines
+        if lines[0]._idx + 1 < len(lines[0]._tail):  # a bar that was held back
+            self.lines.advance()
+            return True
+        if not self.queue:
+            return False
+        for line, value in zip(lines, self.queue.popleft(), strict=True):
+            line._tail.append(value)
+            line._idx += 1
+            line.lencount += 1
+        return True
+
+    def _tick_fill(self, force: bool = False) -> None:
+        names = vars(self)
+        if force or names[TICKS[0]] is None:
+            for name, line in zip(TICKS, self.lines.lines, strict=False):
+                names[name] = line._tail[line._idx]
+            names[TICKS[-1]] = names[TICKS[0]]
 
     def _load(self) -> bool:
         if not self.queue:

@@ -44,7 +44,14 @@ from strategies.engine import numeric
 from strategies.engine.errors import NotCarriable
 from strategies.engine.history import HOT, Horizon, is_line, keep_tail
 from strategies.engine.audit import written_names
-from strategies.engine.refusals import NEVER, attributes_of, container_base, has_slots, is_plain_class, refused
+from strategies.engine.refusals import (
+    NEVER,
+    attributes_of,
+    container_base,
+    has_slots,
+    is_plain_class,
+    refused,
+)
 from strategies.engine.vocabulary import is_backtrader
 from strategies.engine.writing import CONTENTS
 
@@ -63,7 +70,9 @@ STRUCTURE: Final = frozenset(  # set up once by Backtrader and only read afterwa
      "_datas", "_minperiods", "_orders", "runstrats", "runningstrats", *HOT}
 )  # fmt: skip
 RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "strategy", "p", "params"})
-SET_BY_BACKTRADER: Final = frozenset({"_owner", "_id", "_opstage", "_tradehistoryon", "_minperiod", "_minperstatus"})
+SET_BY_BACKTRADER: Final = frozenset(
+    {"_owner", "_id", "_opstage", "_tradehistoryon", "_minperiod", "_minperstatus"}
+)
 FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
 
 
@@ -107,14 +116,27 @@ class Anchors:
         self._quiet_sizes = [each.size for each in self._quiet]
         self._quiet_values = tuple(chain.from_iterable(each.values or () for each in self._quiet))
         quiet = {id(each) for each in (*self._static, *self._quiet)}
-        self._busy = [each for each in self.instances if id(each) not in quiet]
+        self._busy = [(each, is_feed(each.thing)) for each in self.instances if id(each) not in quiet]
+        # Most containers are empty at the start and when a bar is over.
+        self._empty = [each for each in self.containers if not each.always and each.kind in (LIST, MAPPING) and not each.thing]
+        self._empty_things = [each.thing for each in self._empty]
+        empty = {id(each) for each in self._empty}
+        self._filled = [each for each in self.containers if id(each) not in empty]
+
+    def changed_containers(self) -> list["Container"]:
+        """The containers whose content is not as it was built, in the order of their numbers."""
+        found = [each for each in self._filled if each.changed()]
+        if any(self._empty_things):
+            found += [each for each in self._empty if each.thing]
+        found.sort(key=_number)
+        return found
 
     def changed(self) -> list["Instance"]:
         """The objects whose attributes are not as they were built, in the order of their numbers.
 
         Most never change: one pass over all their values says so.
         """
-        found = [each for each in self._busy if each.changed() or is_feed(each.thing)]
+        found = [each for each, feed in self._busy if feed or each.changed()]
         if list(map(len, self._static_names)) != self._static_sizes:
             found += [each for each in self._static if each.changed()]
         if list(map(len, self._quiet_names)) != self._quiet_sizes or not all(
@@ -261,7 +283,7 @@ class Anchors:
         return False
 
 
-def _number(each: "Instance") -> int:
+def _number(each: "Instance | Container") -> int:
     return each.number
 
 
@@ -298,7 +320,11 @@ class Instance:
         self.always = frozenset(
             name
             for name, value in self.base.items()
-            if (type(value) is count or (users and type(value) in PLAIN) or (name == "cash" and isinstance(thing, bt.BrokerBase)))
+            if (
+                type(value) is count
+                or (users and type(value) in PLAIN)
+                or (name == "cash" and isinstance(thing, bt.BrokerBase))
+            )
             and name not in STRUCTURE
             and name not in SET_BY_BACKTRADER
         )
@@ -320,7 +346,9 @@ class Instance:
         if self.values is None:
             return False
         found = islice(names.values(), self.skip, None) if self.skip else names.values()
-        return not all(map(is_, found, self.values)) or (self.size > 0 and next(reversed(names)) is not self.last)
+        return not all(map(is_, found, self.values)) or (
+            self.size > 0 and next(reversed(names)) is not self.last
+        )
 
     def difference(self) -> tuple[dict[str, Any], list[str], list[str] | None]:
         """Return what is set, what is gone and, if it is not the natural one, the order of all names."""
@@ -379,12 +407,15 @@ class Container:
 @lru_cache(maxsize=1024)
 def is_static(cls: type) -> bool:
     """Whether no method of a class of Backtrader's that runs after the start sets an attribute."""
-    if not is_backtrader(cls) or not issubclass(cls, bt.linebuffer.LineActions | bt.linebuffer.LineBuffer | bt.Indicator):
+    if not is_backtrader(cls) or not issubclass(
+        cls, bt.linebuffer.LineActions | bt.linebuffer.LineBuffer | bt.Indicator
+    ):
         return False
     return not any(
         "STORE_ATTR" in _operations(value)
         for base in cls.__mro__
-        if base.__module__.startswith("backtrader.indicators") or base in (bt.lineiterator.SingleCoupler, bt.lineiterator.MultiCoupler)
+        if base.__module__.startswith("backtrader.indicators")
+        or base in (bt.lineiterator.SingleCoupler, bt.lineiterator.MultiCoupler)
         for name, value in vars(base).items()
         if isinstance(value, FunctionType) and name != "__init__"
     )
@@ -416,8 +447,10 @@ def _same_list(thing: Any, saved: tuple[Any, ...]) -> bool:
 
 
 def _same_dict(thing: dict[Any, Any], saved: tuple[tuple[Any, ...], tuple[Any, ...]]) -> bool:
-    return len(thing) == len(saved[0]) and all(map(_same_item, thing, saved[0])) and all(
-        map(_same_item, thing.values(), saved[1])
+    return (
+        len(thing) == len(saved[0])
+        and all(map(_same_item, thing, saved[0]))
+        and all(map(_same_item, thing.values(), saved[1]))
     )
 
 
@@ -488,4 +521,3 @@ KINDS: Final[dict[type, Kind]] = {
     Random: (Random.getstate, lambda thing, saved: Random.getstate(thing) == saved, Random.setstate),
     StringIO: IO, BytesIO: IO,
 }  # fmt: skip
-

@@ -29,8 +29,11 @@ from strategies.engine.errors import EngineError, HistoryTooShort, LooksAhead
 
 NAN: Final = float("nan")
 LEARNING_BARS: Final = 16  # bars after the longest minimum period in which reads are noted
+Values = array  # HistoryLine has a property of that name
 HOT: Final = ("_tail", "_idx", "lencount", "extension", "_floor", "_horizon", "_number")
-IGNORED: Final = frozenset({"__module__", "__qualname__", "__doc__", "__slots__", "__annotations__", "__dict__"})
+IGNORED: Final = frozenset(
+    {"__module__", "__qualname__", "__doc__", "__slots__", "__annotations__", "__dict__"}
+)
 FIRST_READ: Final = "read before the first bar"
 FUTURE_READ: Final = "read of a bar that has not closed"
 
@@ -54,9 +57,7 @@ class Horizon:
 class HistoryLine:
     """Overrides of everything in LineBuffer that touches the array."""
 
-    __slots__ = ()
-
-    _tail: "array[float]"
+    _tail: "Values"
     _idx: int
     lencount: int
     extension: int
@@ -96,7 +97,7 @@ class HistoryLine:
     def set(self, value: float, ago: int = 0) -> None:
         self[ago] = value
 
-    def get(self, ago: int = 0, size: int = 1) -> "array[float]":
+    def get(self, ago: int = 0, size: int = 1) -> "Values":
         first = ago - size + 1
         if first < self._floor:
             self._reach(first)
@@ -109,8 +110,10 @@ class HistoryLine:
     def forward(self, value: float = NAN, size: int = 1) -> None:
         self._idx += size
         self.lencount += size
-        for _ in range(size):
+        if size == 1:
             self._tail.append(value)
+        else:
+            self._tail.extend([value] * size)
 
     def backwards(self, size: int = 1, force: bool = False) -> None:
         del force
@@ -149,11 +152,11 @@ class HistoryLine:
         self._whole_or_raise()
         return self._tail[idx]
 
-    def getzero(self, idx: int = 0, size: int = 1) -> "array[float]":
+    def getzero(self, idx: int = 0, size: int = 1) -> "Values":
         self._whole_or_raise()
         return self._tail[idx : idx + size]
 
-    def plotrange(self, start: int, end: int) -> "array[float]":
+    def plotrange(self, start: int, end: int) -> "Values":
         self._whole_or_raise()
         return self._tail[start:end]
 
@@ -205,8 +208,6 @@ class HistoryLine:
 class FeedLine(HistoryLine):
     """A line of a data feed: what lies outside of the bars so far would be the future."""
 
-    __slots__ = ()
-
     def __getitem__(self, ago: int) -> float:
         at = self._idx + ago
         if at < 0 or ago > 0 or ago < self._floor:
@@ -221,7 +222,7 @@ class FeedLine(HistoryLine):
         for binding in self.bindings:
             binding[ago] = value
 
-    def get(self, ago: int = 0, size: int = 1) -> "array[float]":
+    def get(self, ago: int = 0, size: int = 1) -> "Values":
         first = ago - size + 1
         start = self._idx + first
         if start < 0 or ago > 0 or first < self._floor:
@@ -291,7 +292,7 @@ def keep_tail(line: Any, number: int, horizon: Horizon, *, of_feed: bool) -> Non
         "_idx": names["_idx"],
         "lencount": names["lencount"],
         "extension": names["extension"],
-        "_floor": -1,
+        "_floor": 0,
         "_horizon": horizon,
         "_number": number,
     }
@@ -309,4 +310,3 @@ def kept_values(line: Any) -> int:
 
 def is_line(thing: object) -> bool:
     return isinstance(thing, bt.linebuffer.LineBuffer)
-

@@ -18,7 +18,7 @@ from strategies.engine.errors import HistoryTooShort, NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
 from strategies.engine.graph import Anchors, Container, Instance
-from strategies.engine.history import Horizon
+from strategies.engine.history import Horizon, is_line
 from strategies.engine.machine import Configure, Machine
 from strategies.engine.reading import CONTENTS as READ_CONTENTS
 from strategies.engine.reading import WRONG, Reader, set_attributes
@@ -58,6 +58,8 @@ class Live:
         self.fingerprint = fingerprint_of(feeds, anchors.objects, self.names)
         self.roots = (tuple(data._name for data in machine.cerebro.datas), len(machine.strategies))
         self.named = 1 + len(machine.cerebro.datas) + len(machine.strategies)
+        self.line_writer = form.LineWriter(anchors.lines)
+        self.visible = _visible(machine, anchors)
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
 
@@ -71,10 +73,10 @@ class Live:
         prune(self.machine)
         writer = Writer(self.anchors.numbers, self.names)
         self._write_counters(writer)
-        form.write_lines(writer.out, self.anchors.lines)
+        self.line_writer.write(writer.out)
         for instance in self.anchors.changed():
             self._write_instance(writer, instance)
-        changed = [container for container in self.anchors.containers if container.changed()]
+        changed = self.anchors.changed_containers()
         self._write_held(writer, [container for container in changed if container.number not in self.late])
         forget_finished(self.machine.broker, writer.orders)
         for container in changed:
@@ -119,7 +121,9 @@ class Live:
         if not changed and not gone and order is None:
             return
         writer.size(instance.number + 1)
-        writer.out.append((SET if changed else 0) | (GONE if gone else 0) | (ORDERED if order is not None else 0))
+        writer.out.append(
+            (SET if changed else 0) | (GONE if gone else 0) | (ORDERED if order is not None else 0)
+        )
         try:
             if changed:
                 writer.attributes(changed)
@@ -177,7 +181,8 @@ class Live:
         self.recorder.remember([])
         for line in self.anchors.lines:
             line.reset()
-            line._floor = min(-1, 1 - depths.get(line._number, 0))
+            least = 1 if line._number in self.visible else 0
+            line._floor = min(-least, 1 - depths.get(line._number, 1))
 
     def analysis(self) -> dict[str, Any]:
         """End the analyzers as a run's end would; the objects have to be loaded anew afterwards.
@@ -198,9 +203,8 @@ class Live:
     def _restore(self) -> None:
         for instance in self.anchors.changed():
             instance.restore()
-        for container in self.anchors.containers:
-            if container.changed():
-                container.restore()
+        for container in self.anchors.changed_containers():
+            container.restore()
 
     def load(self, state: bytes) -> None:
         """Become what wrote these bytes. Raises StateInvalid or CodeChanged."""
@@ -344,6 +348,15 @@ def _roots(machine: Machine) -> list[tuple[str, Any]]:
     ]
 
 
+def _visible(machine: Machine, anchors: Anchors) -> frozenset[int]:
+    """Lines that a strategy can name. It may look one bar back on any day, so two values are kept."""
+    tops = [*machine.cerebro.datas, *machine.strategies]
+    for strategy in machine.strategies:
+        tops += [each for kind in strategy._lineiterators.values() for each in kind]
+    lines = [line for top in tops for line in (top.lines if is_line(top) else top.lines.lines)]
+    return frozenset(anchors.numbers[id(line)] for line in lines)
+
+
 def _longest(objects: list[Any]) -> int:
     return max(thing._minperiod for thing in objects if isinstance(thing, bt.LineRoot))
 
@@ -377,7 +390,9 @@ def plain_copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(plain_copy(item) for item in value) if type(value) in {list, tuple} else list(value)
+        return (
+            type(value)(plain_copy(item) for item in value) if type(value) in {list, tuple} else list(value)
+        )
     return value
 
 

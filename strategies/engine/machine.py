@@ -39,7 +39,9 @@ class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no typ
         raise _Started
 
     def _runnext_old(self, runstrats: list[Any]) -> None:
-        raise NotCarriable("oldsync", "leave it at False, as it has been since Backtrader 1.9.0", ("cerebro", "p"))
+        raise NotCarriable(
+            "oldsync", "leave it at False, as it has been since Backtrader 1.9.0", ("cerebro", "p")
+        )
 
     def __call__(self, iterstrat: Any) -> Any:
         raise NotCarriable("optstrategy", "add the strategy with fixed parameters", ("cerebro",))
@@ -110,12 +112,14 @@ class Machine:
             raise EngineError("no strategy runs: all of them raised StrategySkipError")
         self.broker = cerebro._broker
         for data in self.pushed:
+            data.plain = not (data._filters or data._tzinput or data.p.fromdate or data.p.todate)
             data.reads_ahead = bool(data._filters) and not cerebro._doreplay
         carry_histories(self.broker)
         for strategy in cerebro.runningstrats:
             carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])
         self.strategies: list[Any] = cerebro.runningstrats
         self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
+        self.clocks = [data.lines.datetime for data in self.datas]
         self.followers = _followers(self.datas)
         self.loading: Callable[[bool], None] = _ignore
         self.notify: Callable[[Any, Any], None] = self.tell
@@ -154,7 +158,9 @@ class Machine:
     def _deliver(self) -> float | None:
         """Move the feeds to the next moment; return its stamp, None if there is nothing to deliver."""
         datas = self.datas
-        stamps = [data.datetime[0] if data.next(ticks=False) else None for data in datas]
+        stamps = [
+            clock[0] if data.next(ticks=False) else None for data, clock in zip(datas, self.clocks, strict=True)
+        ]
         leading = [
             stamp
             for stamp, follows in zip(stamps, self.followers, strict=True)

@@ -122,7 +122,12 @@ def read_generator(name: Any, state: Any) -> Any:
 
 def _dtype(np: Any, text: Any) -> Any:
     kind = np.dtype(text) if type(text) is str else None
-    if kind is None or kind.kind not in PLAIN_KINDS or kind.fields is not None or kind.itemsize > LARGEST_ITEM:
+    if (
+        kind is None
+        or kind.kind not in PLAIN_KINDS
+        or kind.fields is not None
+        or kind.itemsize > LARGEST_ITEM
+    ):
         raise StateInvalid("a numpy type that is not plain")
     return kind
 

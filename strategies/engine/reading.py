@@ -33,7 +33,9 @@ from strategies.engine.writing import DOUBLE, plain_method
 
 LONGEST_COUNTER: Final = 400
 ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+\-]{1,32}(/[A-Za-z0-9_+\-]{1,32}){0,3}")
-COUNTER: Final = re.compile(r"(-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?)(?:, (-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?))?")
+COUNTER: Final = re.compile(
+    r"(-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?)(?:, (-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?))?"
+)
 SHAPED_CLASSES: Final = {token_of(cls): (cls, shape) for cls, shape in SHAPES.items()}
 WRONG: Final = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, ArithmeticError,

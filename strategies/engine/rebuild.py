@@ -138,7 +138,11 @@ def take_over(live: Live, state: bytes) -> None:
     _move_account(former, machine.broker)
     index = {data._name: at for at, data in enumerate(machine.cerebro.datas)}
     live.recorder.remember(
-        [(index[former.feeds[at]], *rest) for at, *rest in former.open_trades or [] if former.feeds[at] in index]
+        [
+            (index[former.feeds[at]], *rest)
+            for at, *rest in former.open_trades or []
+            if former.feeds[at] in index
+        ]
     )
     with numbers:
         for at, strategy in enumerate(machine.strategies[: former.strategies]):
@@ -221,7 +225,9 @@ def deepen(live: Live, state: bytes) -> None:
         each.names.update(names)
     for container, saved in contents:
         container.kind[2](container.thing, saved)
-    shifts = {id(data): count - before for data, count, before in zip(datas, counts, map(len, datas), strict=True)}
+    shifts = {
+        id(data): count - before for data, count, before in zip(datas, counts, map(len, datas), strict=True)
+    }
     for line, tail, idx, count, extension, floor in lines:
         line._tail, line._idx, line.lencount, line.extension, line._floor = tail, idx, count, extension, floor
     for strategy in live.machine.strategies:
@@ -242,7 +248,9 @@ def _calculated(live: Live) -> set[int]:
     }
     for number, (holder, _) in enumerate(anchors.origin):
         thing = anchors.objects[number]
-        if holder in found and not isinstance(thing, bt.Strategy | bt.Observer | bt.Analyzer | bt.BrokerBase | bt.Cerebro):
+        if holder in found and not isinstance(
+            thing, bt.Strategy | bt.Observer | bt.Analyzer | bt.BrokerBase | bt.Cerebro
+        ):
             found.add(number)
     return found
 

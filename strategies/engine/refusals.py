@@ -32,8 +32,16 @@ REMEDIES: Final[tuple[tuple[Any, str, str], ...]] = (
     (io.IOBase, "an open file", "open it where it is used, or send an alert; a bot is restored elsewhere"),
     (socket.socket, "a socket", "a strategy decides on bars only; connections belong to the service"),
     (threading.Thread, "a thread", "compute in next(); between two bars the bot does not run"),
-    ((type(threading.Lock()), type(threading.RLock())), "a lock", "leave it out; a bot is stepped by one thread"),
-    ((GeneratorType, CoroutineType, AsyncGeneratorType), "a generator", "keep the position as a number or a list"),
+    (
+        (type(threading.Lock()), type(threading.RLock())),
+        "a lock",
+        "leave it out; a bot is stepped by one thread",
+    ),
+    (
+        (GeneratorType, CoroutineType, AsyncGeneratorType),
+        "a generator",
+        "keep the position as a number or a list",
+    ),
     (Iterator, "an iterator", "keep a list and the position in it"),
     (ReferenceType, "a weak reference", "keep the object itself"),
     ((FrameType, TracebackType), "a stack frame", "keep the text of the error"),
@@ -66,7 +74,9 @@ def refused(value: Any) -> NotCarriable:
 @lru_cache(maxsize=4096)
 def is_plain_class(cls: type) -> bool:
     """Whether instances consist of attributes and at most a known container, nothing hidden in C."""
-    if not all(base in PLAIN_CONTAINERS or base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__):
+    if not all(
+        base in PLAIN_CONTAINERS or base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__
+    ):
         return False
     # The same comparison that object.__reduce_ex__ makes before it believes that it sees everything.
     visible = (container_base(cls) or object).__basicsize__ + POINTER * (
@@ -76,7 +86,11 @@ def is_plain_class(cls: type) -> bool:
 
 
 def _slots(cls: type) -> int:
-    return sum(type(member) is MemberDescriptorType for member in vars(cls).values()) if cls not in PLAIN_CONTAINERS else 0
+    return (
+        sum(type(member) is MemberDescriptorType for member in vars(cls).values())
+        if cls not in PLAIN_CONTAINERS
+        else 0
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -25,7 +25,6 @@ PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it s
 NAN: Final = float("nan")
 LARGEST: Final = 1 << 28
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
-REGULAR: Final = SAME_LENGTH | SAME_FLOOR
 
 
 @dataclass(slots=True)
@@ -85,37 +84,73 @@ def _unpacked(body: bytes) -> bytes:
     return plain
 
 
-def write_lines(out: bytearray, lines: list[Any]) -> None:
-    """Depths and lengths, then the tails of all lines as doubles."""
-    length = floor = -1
-    tails = []
-    whole = lines[0]._horizon.whole
-    _size(out, len(lines))
-    _size(out, whole)
-    for line in lines:
-        count, depth, tail, at = line.lencount, -line._floor, line._tail, line._idx
-        kept = count if count <= whole or count <= depth + 1 else depth + 1
-        start = at + 1 - kept
-        if start < 0:
-            raise HistoryTooShort(line._number, line._horizon.name_of(line._number), depth + 2)
-        flags = SAME_LENGTH if count == length else 0
-        if depth == floor:
-            flags |= SAME_FLOOR
-        if len(tail) - 1 != at or line.extension:
-            flags |= IRREGULAR
-        out.append(flags)
-        if flags != REGULAR:
-            if count != length:
-                _size(out, count)
-                length = count
-            if depth != floor:
-                _size(out, depth)
-                floor = depth
+class LineWriter:
+    """Depths and lengths, then the tails of all lines as doubles.
+
+    Once the history is cut only the lengths move, all by the same bar. What stays the same of the
+    head is kept, which writes the same bytes several times faster.
+    """
+
+    __slots__ = ("_chunks", "_floors", "_lines", "_names", "_used")
+
+    def __init__(self, lines: list[Any]) -> None:
+        self._lines = lines
+        self._names = [vars(line) for line in lines]
+        self._floors: list[int] = []
+        self._used: list[bool] = []
+        self._chunks: list[bytes] = []
+
+    def write(self, out: bytearray) -> None:
+        names = self._names
+        counts = [each["lencount"] for each in names]
+        floors = [each["_floor"] for each in names]
+        tails = [each["_tail"] for each in names]
+        ends = [each["_idx"] + 1 for each in names]
+        count = max(counts, default=0)
+        if (
+            floors == self._floors
+            and counts == [count if used else 0 for used in self._used]
+            and list(map(len, tails)) == ends
+            and not any(each["extension"] for each in names)
+        ):
+            out += _varint(count).join(self._chunks)
+            starts = [end - min(held, 1 - floor) for end, held, floor in zip(ends, counts, floors, strict=True)]
+        else:
+            starts = self._head(out, counts, floors)
+        if min(starts, default=0) < 0:
+            line = self._lines[starts.index(min(starts))]
+            raise HistoryTooShort(line._number, line._horizon.name_of(line._number), 2 - line._floor)
+        out += b"".join([tail[start:] for tail, start in zip(tails, starts, strict=True)])
+
+    def _head(self, out: bytearray, counts: list[int], floors: list[int]) -> list[int]:
+        """Write the head line by line, return where the tails start; keep it if it is regular."""
+        whole = self._lines[0]._horizon.whole
+        chunks = [bytearray(_varint(len(counts)) + _varint(whole))]
+        length = floor = -1
+        highest = max(counts)
+        regular = highest > whole
+        starts = []
+        for line, count, below in zip(self._lines, counts, floors, strict=True):
+            beyond = len(line._tail) - 1 - line._idx
+            flags = SAME_LENGTH * (count == length) | SAME_FLOOR * (-below == floor)
+            flags |= IRREGULAR * bool(beyond or line.extension)
+            chunks[-1].append(flags)
+            if count == highest != length:
+                chunks.append(bytearray())
+            elif count != length:
+                chunks[-1] += _varint(count)
+            if -below != floor:
+                chunks[-1] += _varint(-below)
             if flags & IRREGULAR:
-                _size(out, len(tail) - 1 - at)
-                _size(out, line.extension)
-        tails.append(tail[start:])
-    out += b"".join(tails)
+                chunks[-1] += _varint(beyond) + _varint(line.extension)
+            regular = regular and not flags & IRREGULAR and count in (0, highest)
+            length, floor = count, -below
+            starts.append(line._idx + 1 - (count if count <= whole else min(count, 1 - below)))
+        out += _varint(highest).join(map(bytes, chunks))
+        if regular:
+            self._floors, self._chunks = floors, [bytes(chunk) for chunk in chunks]
+            self._used = [count > 0 for count in counts]
+        return starts
 
 
 def read_lines(reader: Reader, lines: list[Any] | None) -> list[int]:
@@ -158,8 +193,10 @@ def trim_lines(lines: list[Any]) -> None:
             line._idx -= surplus
 
 
-def _size(out: bytearray, number: int) -> None:
+def _varint(number: int) -> bytes:
+    out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
+    return bytes(out)

@@ -58,7 +58,11 @@ class YearByYear:
         count = len(self.strategy.stats.broker)
         if seen is not None and count:
             aligned = count == len(self.data) - 1 == seen[0] + 1
-            seen = taken_in(seen, self.data.datetime.date(-1), self.strategy.stats.broker.value[0]) if aligned else None
+            seen = (
+                taken_in(seen, self.data.datetime.date(-1), self.strategy.stats.broker.value[0])
+                if aligned
+                else None
+            )
         self._carried = seen
 
     def stop(self) -> None:

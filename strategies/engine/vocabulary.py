@@ -70,7 +70,16 @@ class Names:
         self._seen: set[int] = set()
         for cls in PARAMETERS_OF:
             self._name(f"{token_of(cls)}.params", cls.params)
-        for cls in (AutoOrderedDict, AutoDict, AutoDictList, DotDict, OrderedDict, defaultdict, deque, Counter):
+        for cls in (
+            AutoOrderedDict,
+            AutoDict,
+            AutoDictList,
+            DotDict,
+            OrderedDict,
+            defaultdict,
+            deque,
+            Counter,
+        ):
             self._name(token_of(cls), cls)
         for module in (bt.order, bt.position, bt.trade, bt.dataseries):
             self._module(vars(module))

@@ -248,7 +248,9 @@ def _zone(w: Writer, zone: Any) -> None:
     elif zone is timezone.utc:
         w.out.append(UTC)
     elif type(zone) is timezone:
-        offset, name = zone.__getinitargs__() if len(zone.__getinitargs__()) > 1 else (zone.utcoffset(None), None)  # type: ignore[attr-defined]  # documented by pickle only
+        offset, name = (
+            zone.__getinitargs__() if len(zone.__getinitargs__()) > 1 else (zone.utcoffset(None), None)
+        )  # type: ignore[attr-defined]  # documented by pickle only
         w.out.append(OFFSET)
         w.put(offset)
         w.put(name)
@@ -274,7 +276,9 @@ def _complex(w: Writer, value: complex) -> None:
 def _sequence(tag: int) -> Callable[[Writer, Any], None]:
     def write(w: Writer, value: Any) -> None:
         w.out.append(tag)
-        for part in (value.start, value.stop, value.step) if tag == RANGE else (value.numerator, value.denominator):
+        for part in (
+            (value.start, value.stop, value.step) if tag == RANGE else (value.numerator, value.denominator)
+        ):
             w.put(part)
 
     return write
@@ -446,7 +450,9 @@ def _parameters(cls: type) -> Callable[[Writer, Any], None]:
             w.out.append(PARAMS)
             _string(w, token)
             names = vars(value)
-            w.attributes({key: item for key, item in names.items() if key not in defaults or item is not defaults[key]})
+            w.attributes(
+                {key: item for key, item in names.items() if key not in defaults or item is not defaults[key]}
+            )
 
     return write
 
