@@ -186,6 +186,12 @@ def service(url, folder, *arguments, **environment):
     )
 
 
+def kill(process):
+    process.kill()
+    process.wait()
+    process.stderr.close()
+
+
 def scalar(database, sql):
     with database.read() as connection:
         return connection.execute(text(sql)).scalar()
@@ -210,9 +216,7 @@ def test_a_service_runs_stops_and_tells_how_it_ended(database, plugin_settings):
     with database.write() as connection:
         connection.execute(text("UPDATE trading_bots SET paused = '1' WHERE id = 2"))
     time.sleep(1.5)
-    first.kill()
-    first.wait()
-    first.stderr.close()
+    kill(first)
     assert wait_for(lambda: not status().running, 15)
     assert "said nothing" in status().reasons[0]
     at_kill = scalar(database, f"SELECT max(bar) FROM bot_steps WHERE bot_id = {paused}")
