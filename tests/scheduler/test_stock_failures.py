@@ -444,6 +444,25 @@ def test_a13_a_fire_for_a_bot_that_is_running_is_not_forgotten(sqlite):
     assert backlog.take(0, 1.0).bot_ids == (7,), "the fire was kept for afterwards"
 
 
+def test_a14_hung_jobs_fill_the_pool(sqlite):
+    release = threading.Event()
+    with stock(sqlite.url) as (scheduler, _):
+        scheduler._jobstores["default"]._logger.disabled = True
+        pool = scheduler._executors["default"]._pool
+        for _ in range(10):
+            pool.submit(release.wait, 30)
+        scheduler.add_job(stock_job, "interval", seconds=1, args=["healthy"])
+        time.sleep(3.5)
+        assert RAN == [], "stock: ten hung calls, and no healthy job runs"
+        release.set()
+    # Ours: an exchange occupies some of the workers. test_workers.py shows it with real processes.
+    backlog = Backlog(4, 10, 2)
+    backlog.add([(number, "hung-exchange") for number in range(100)], 0.0)
+    backlog.add([(1000, "healthy")], 1.0)
+    batches = [backlog.take(worker, 10.0) for worker in range(4)]
+    assert [batch.group for batch in batches if batch] == ["hung-exchange", "hung-exchange", "healthy"]
+
+
 class FakedTime(datetime):
     shift = timedelta()
 
