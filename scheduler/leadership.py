@@ -3,7 +3,7 @@
 States: standby -> leading -> standby. The holder renews at a third of the lease's time. It believes
 itself to lead only until a deadline of its own, taken before the last successful renewal was sent
 and ended early by a margin, so a holder that was stopped (SIGSTOP, suspend) or cut off does not act
-on an old belief; and what it had under way is refused by the epoch. A standby asks each second.
+on an old belief; and what it had under way is refused by the epoch. A standby asks twice a second.
 
 On SQLite the process lock file has decided already who runs: the lease is taken once, for its
 epoch, so that a worker that outlived a killed service can write no more.
@@ -27,7 +27,7 @@ from persistence.database import Database
 from persistence.errors import DatabaseUnavailable, LeaseLost
 from persistence.leases import Fence, Lease
 
-STANDBY_S: Final = 1.0
+STANDBY_S: Final = 0.5
 MARGIN: Final = 0.25  # share of the lease's time that the holder gives up early
 
 log = structlog.get_logger(__name__)
@@ -42,8 +42,10 @@ class Leadership:
         holder: str,
         ttl_s: float,
         monotonic: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
+        self.changed = changed
         self._database = database
         self._holder = holder
         self._ttl_s = ttl_s
@@ -87,6 +89,7 @@ class Leadership:
     def attempt(self) -> None:
         """Renew the lease, or try to acquire it."""
         begun = self._monotonic()
+        before = self._lease
         try:
             with self._database.write() as connection:
                 self._lease = self._next(connection)
@@ -101,6 +104,8 @@ class Leadership:
             self._until = 0.0
         else:
             self._until = float("inf") if self._alone else begun + self._ttl_s * (1 - MARGIN)
+        if (before is None) != (self._lease is None):
+            self.changed()
 
     def _next(self, connection: Connection) -> Lease | None:
         ttl_ms = int(self._ttl_s * 1000)

@@ -162,6 +162,8 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._watch_clock()
         self._follow_lease()
         if self._fence is None or self.clock_watch.held:
+            if self._polls.due(now):
+                self.reconciliation.warm()
             self._tell(now)
             return LONGEST_WAIT_S
         self._write_charges()

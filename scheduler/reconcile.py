@@ -94,7 +94,7 @@ def admitted(
 
 
 class Reconciliation:
-    """What was seen and applied. `begin` forgets all of it: another service may have led meanwhile."""
+    """What was seen and applied. `begin` doubts what was applied: another service may have led meanwhile."""
 
     def __init__(self, database: Database, store: BotJobStore, settings: Settings, clock: Clock) -> None:
         self._database = database
@@ -112,6 +112,13 @@ class Reconciliation:
 
     def begin(self) -> None:
         self._begun = False
+        self._wishes = {bot_id: asked for bot_id, asked in self._wishes.items() if asked.fault is None}
+
+    def warm(self) -> None:
+        """Read the rows ahead while another service leads, so that a takeover has little to read."""
+        with self._database.read() as connection:
+            seen = bots.standing(connection, self._settings.service.user_id)
+        self._read(seen, warming=True)
 
     def alarms(self) -> tuple[Alarm, ...]:
         """Return one fire for every bot that has a job: each does what its cursor says it owes."""
@@ -123,13 +130,14 @@ class Reconciliation:
         with self._database.read() as connection:
             seen = bots.standing(connection, self._settings.service.user_id)
         if not self._begun:
-            self._wishes = {}
             self._jobs, at = self._stored(seen)
         elif not self._differs(seen):
             return Changes()
         else:
             at = {}
         self._read(seen)
+        if not self._begun:
+            self._wishes = {i: replace(asked, status=seen[i][1]) for i, asked in self._wishes.items()}
         service = self._settings.service
         jobs, refused = admitted(
             self._wishes.values(), service.max_concurrent_bots, service.max_bots_per_user
@@ -175,8 +183,8 @@ class Reconciliation:
         # Of the statuses only `error` asks for something: the others follow from what is asked.
         return known.revision != revision or (known.status == "error") != (status == "error")
 
-    def _read(self, seen: Mapping[int, tuple[int, str]]) -> None:
-        """Read the rows that changed and forget those that are gone."""
+    def _read(self, seen: Mapping[int, tuple[int, str]], *, warming: bool = False) -> None:
+        """Read the rows that changed and forget those that are gone. Faults are left to who leads."""
         self._wishes = {bot_id: found for bot_id, found in self._wishes.items() if bot_id in seen}
         fresh = [i for i, found in seen.items() if i not in self._wishes or self._changed(i, found)]
         with self._database.read() as connection:
@@ -187,6 +195,8 @@ class Reconciliation:
         for bot in rows:
             asked = wish(bot, self._settings.markets.settle_ms, self._jobs.get(bot.id))
             if asked.fault is not None:
+                if warming:
+                    continue
                 asked = self._with_fault(bot, asked)
             self._wishes[bot.id] = asked
 

@@ -96,6 +96,7 @@ class Service:
             ttl_s=settings.service.lease_ttl_s,
         )
         self.scheduler = BotScheduler(database, settings, self.crew, self.leadership, self.this_run, clock)
+        self.leadership.changed = self.scheduler.wakeup
         self.listener = Listener(settings.database.url, self._edited)
 
     def run(self, stop: threading.Event, *, resume: bool = True) -> int:

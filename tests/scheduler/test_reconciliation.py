@@ -223,3 +223,17 @@ def test_a_bot_that_does_not_respond_is_stopped_and_reported(database):
         )
     assert "unresponsive" in found.last_error
     assert any("STOPPED" in body for body in alerts)
+
+
+def test_a_standby_reads_ahead_and_writes_nothing(database):
+    ids = add_bots(database, 2, interval="1m")
+    edit(database, "INSERT INTO trading_bots (config) VALUES ('{}')")
+    standby = Stage(database, name="standby", service={"poll_interval_s": 0.1})
+    standby.one_pass()
+    assert jobs(database) == {}
+    assert set(statuses(database).values()) == {"stopped"}
+    edit(database, "UPDATE trading_bots SET schedule = '@daily' WHERE id = 1")
+    standby.led().one_pass()
+    assert jobs(database).keys() == set(ids)
+    assert "cron" in jobs(database)[1], "what was edited since is read again"
+    assert statuses(database) == {1: "running", 2: "running", 3: "error"}
