@@ -41,9 +41,9 @@ from zoneinfo import ZoneInfo
 import backtrader as bt
 
 from strategies.engine import numeric
+from strategies.engine.audit import written_names
 from strategies.engine.errors import NotCarriable
 from strategies.engine.history import HOT, Horizon, is_line, keep_tail
-from strategies.engine.audit import written_names
 from strategies.engine.refusals import (
     NEVER,
     attributes_of,
@@ -118,7 +118,11 @@ class Anchors:
         quiet = {id(each) for each in (*self._static, *self._quiet)}
         self._busy = [(each, is_feed(each.thing)) for each in self.instances if id(each) not in quiet]
         # Most containers are empty at the start and when a bar is over.
-        self._empty = [each for each in self.containers if not each.always and each.kind in (LIST, MAPPING) and not each.thing]
+        self._empty = [
+            each
+            for each in self.containers
+            if not each.always and each.kind in (LIST, MAPPING) and not each.thing
+        ]
         self._empty_things = [each.thing for each in self._empty]
         empty = {id(each) for each in self._empty}
         self._filled = [each for each in self.containers if id(each) not in empty]

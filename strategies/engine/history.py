@@ -18,7 +18,7 @@ Lines of data feeds are different in one thing: in the reference run the array h
 
 from array import array
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from math import modf, trunc
 from typing import Any, Final
 
@@ -265,7 +265,7 @@ class FeedLine(HistoryLine):
         )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kept(original: type, guard: type) -> type:
     """One derived class per original class: made anew for each engine they would pile up.
 

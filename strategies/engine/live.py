@@ -6,12 +6,13 @@ leaves them in disorder, which the next `load` repairs, because it trusts nothin
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
 
 import backtrader as bt
 
+from strategies.engine import numeric
 from strategies.engine import state as form
 from strategies.engine.audit import ClassAttributes, refuse_globals, uses_sets
 from strategies.engine.errors import HistoryTooShort, NotCarriable, StateInvalid
@@ -27,7 +28,6 @@ from strategies.engine.state import Counters
 from strategies.engine.values import Feed
 from strategies.engine.vocabulary import is_backtrader, names_of
 from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
-from strategies.engine import numeric
 
 END: Final = 0
 SET, GONE, ORDERED = 1, 2, 4
@@ -63,7 +63,7 @@ class Live:
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
 
-    def _set_loading(self, loading: bool) -> None:  # noqa: FBT001 -- called once per pass
+    def _set_loading(self, loading: bool) -> None:
         self.horizon.loading = loading
 
     def dump(self) -> bytes:
@@ -110,8 +110,8 @@ class Live:
         counters, numbers = self.counters, self.machine.numbers
         counters.next_order, counters.next_trade = numbers.orders.upcoming, numbers.trades.upcoming
         for value in (
-            counters.next_order, counters.next_trade, counters.stamp, counters.trade_from,
-            self.recorder.memory() or None, self.roots,
+            counters.next_order, counters.next_trade, counters.stamp, counters.trade_from, self.roots,
+            self.recorder.memory(),
         ):  # fmt: skip
             writer.put(value)
 
@@ -129,7 +129,7 @@ class Live:
                 writer.attributes(changed)
             for names in (gone, order):
                 if names:
-                    writer.put(names)
+                    writer.put(tuple(names))  # a list would get a number, and its address another owner
         except NotCarriable as refusal:
             raise self._located(refusal, instance.number) from None
 
@@ -178,7 +178,7 @@ class Live:
         self.counters = Counters()
         numbers = self.machine.numbers
         numbers.orders.upcoming = numbers.trades.upcoming = 1
-        self.recorder.remember([])
+        self.recorder.remember(())
         for line in self.anchors.lines:
             line.reset()
             least = 1 if line._number in self.visible else 0
@@ -233,8 +233,8 @@ class Live:
             raise StateInvalid("order numbers that are no numbers")
         self.machine.numbers.orders.upcoming = counters.next_order
         self.machine.numbers.trades.upcoming = counters.next_trade
-        self.recorder.remember(reader.get() or [])
         reader.get()
+        self.recorder.remember(reader.get())
 
     def _read_differences(self, reader: Reader) -> set[int]:
         """Apply what differs; return the numbers of the feeds and strategies whose attributes were told."""
@@ -370,7 +370,7 @@ def gate(broker: Any) -> None:
     broker.__class__ = _gated(type(broker))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gated(original: Any) -> type:
     inner: Callable[..., Any] = original.submit
 

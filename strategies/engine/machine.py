@@ -159,7 +159,8 @@ class Machine:
         """Move the feeds to the next moment; return its stamp, None if there is nothing to deliver."""
         datas = self.datas
         stamps = [
-            clock[0] if data.next(ticks=False) else None for data, clock in zip(datas, self.clocks, strict=True)
+            clock[0] if data.next(ticks=False) else None
+            for data, clock in zip(datas, self.clocks, strict=True)
         ]
         leading = [
             stamp

@@ -27,7 +27,7 @@ def is_number(value: object) -> bool:
 
 def write(w: Any, value: Any) -> None:
     """Append a numpy value to a Writer."""
-    from strategies.engine import writing  # noqa: PLC0415 -- the two know each other
+    from strategies.engine import writing
 
     np = sys.modules["numpy"]
     if isinstance(value, np.generic) and value.dtype.kind in PLAIN_KINDS:

@@ -9,7 +9,7 @@ import re
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
@@ -214,7 +214,7 @@ def _moment(make: Callable[[str], Any]) -> Callable[[Reader], Any]:
 def _zone(r: Reader) -> Any:
     name = r.text()
     if name.startswith("pytz/"):
-        import sys  # noqa: PLC0415 -- only to see whether the strategy has imported pytz
+        import sys
 
         pytz = sys.modules.get("pytz")
         if pytz is not None and name[5:] in pytz.all_timezones_set:
@@ -294,7 +294,7 @@ def _parameters(r: Reader) -> Any:
     cls = r.cls()
     found = r.remember(object.__new__(cls))
     names = vars(found)
-    names.update(cls._getpairs())  # type: ignore[attr-defined]  # noqa: SLF001
+    names.update(cls._getpairs())  # type: ignore[attr-defined]
     names.update(r.attributes())
     return found
 
@@ -493,7 +493,7 @@ READERS: Final[dict[int, Callable[[Reader], Any]]] = {
     tags.RANGE: lambda r: range(r.get(), r.get(), r.get()),
     tags.FRACTION: lambda r: Fraction(r.get(), r.get()),
     tags.ZONE: _zone,
-    tags.UTC: lambda _: timezone.utc,
+    tags.UTC: lambda _: UTC,
     tags.OFFSET: _offset,
     tags.BT_UTC: lambda _: bt.utils.date.UTC,
     tags.ARRAY: _array,

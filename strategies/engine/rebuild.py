@@ -61,13 +61,8 @@ class Former:
         self.strategies = 0
         try:
             self.counters = [reader.get() for _ in range(4)]
-            self.open_trades = None
-            mark = reader.at
-            reader.get()
             self.feeds, self.strategies = reader.get()
-            reader.at = mark
-            self.open_trades = reader.get() or []
-            reader.get()
+            self.open_trades = reader.get()
             self.lengths = form.read_lines(reader, None)
             while (number := reader.size()) != END:
                 self._record(number - 1)
@@ -138,11 +133,7 @@ def take_over(live: Live, state: bytes) -> None:
     _move_account(former, machine.broker)
     index = {data._name: at for at, data in enumerate(machine.cerebro.datas)}
     live.recorder.remember(
-        [
-            (index[former.feeds[at]], *rest)
-            for at, *rest in former.open_trades or []
-            if former.feeds[at] in index
-        ]
+        [(index[former.feeds[at]], *rest) for at, *rest in former.open_trades if former.feeds[at] in index]
     )
     with numbers:
         for at, strategy in enumerate(machine.strategies[: former.strategies]):
@@ -169,9 +160,10 @@ def _move_account(former: Former, broker: Any) -> None:
             book.update({key: value for key, value in content.items() if not isinstance(key, Unknown)})
         elif content:
             book.extend(order for order in content if not isinstance(order.data, Unknown))
-    for order in (*broker.pending, *broker.submitted, *broker.notifs, *broker._toactivate):
-        if order.comminfo is not None:
-            order.comminfo = broker.getcommissioninfo(order.data)
+    for thing in former.reader.memo:
+        if isinstance(thing, bt.Order) and isinstance(thing.comminfo, Unknown):
+            known = not isinstance(thing.data, Unknown)
+            thing.comminfo = broker.getcommissioninfo(thing.data) if known else None
     if not is_backtrader(type(broker).__mro__[1]):
         for name, value in old.items():
             if name in vars(broker) and name not in BOOKS and _is_plain(value):
@@ -208,28 +200,19 @@ def deepen(live: Live, state: bytes) -> None:
     datas = live.machine.cerebro.datas
     counts = [len(data) for data in datas]
     calculated = _calculated(live)
-    lines = [
-        (line, line._tail, line._idx, line.lencount, line.extension, line._floor)
-        for line in anchors.lines
-        if not _is_observed(line)
-    ]
     attributes = [(each, each.names.copy()) for each in anchors.instances if each.number in calculated]
     contents = [(each, each.kind[0](each.thing)) for each in anchors.containers if each.number in calculated]
     length = max(len(strategy) for strategy in live.machine.strategies)
     live.load(state)
-    for line in anchors.lines:
-        if _is_observed(line):
-            _lengthen(line, length)
-    for each, names in attributes:
+    shifts = {id(data): count - len(data) for data, count in zip(datas, counts, strict=True)}
+    for each, names in attributes:  # with the tails of lines, which are attributes too
         each.names.clear()
         each.names.update(names)
     for container, saved in contents:
         container.kind[2](container.thing, saved)
-    shifts = {
-        id(data): count - before for data, count, before in zip(datas, counts, map(len, datas), strict=True)
-    }
-    for line, tail, idx, count, extension, floor in lines:
-        line._tail, line._idx, line.lencount, line.extension, line._floor = tail, idx, count, extension, floor
+    for line in anchors.lines:
+        if _is_observed(line):
+            _lengthen(line, length)
     for strategy in live.machine.strategies:
         for data, by_id in strategy._trades.items():
             for trade in (trade for kept in by_id.values() for trade in kept):

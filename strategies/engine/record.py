@@ -5,7 +5,7 @@ follows the same executions and keeps that for the trades that are open. It chan
 strategy sees, and its memory (`OpenTrade`, one per open trade) is part of the state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -96,18 +96,21 @@ class Recorder:
         self.orders, self.trades = [], []
         return found
 
-    def memory(self) -> list[Any]:
-        """The open trades as plain values."""
-        return [
-            (at, tradeid, known.entry_order, dict(known.entry_info), known.size, known.largest, known.left,
-             known.left_value, known.exit_order, dict(known.exit_info))
+    def memory(self) -> tuple[tuple[Any, ...], ...]:
+        """Return the open trades as plain values that nothing can share."""
+        return tuple(
+            (at, tradeid, known.entry_order, tuple(known.entry_info.items()), known.size, known.largest,
+             known.left, known.left_value, known.exit_order, tuple(known.exit_info.items()))
             for (at, tradeid), known in self.open.items()
-        ]  # fmt: skip
+        )  # fmt: skip
 
-    def remember(self, memory: list[Any]) -> None:
-        """The inverse of `memory`."""
+    def remember(self, memory: Iterable[tuple[Any, ...]]) -> None:
+        """Take back what `memory` returned."""
         self.orders, self.trades = [], []
-        self.open = {(at, tradeid): OpenTrade(*rest) for at, tradeid, *rest in memory}
+        self.open = {
+            (at, tradeid): OpenTrade(order, dict(info), *numbers, exit_order, dict(exit_info))
+            for at, tradeid, order, info, *numbers, exit_order, exit_info in memory
+        }
 
 
 def texts(info: Mapping[Any, Any]) -> dict[str, str]:

@@ -114,7 +114,9 @@ class LineWriter:
             and not any(each["extension"] for each in names)
         ):
             out += _varint(count).join(self._chunks)
-            starts = [end - min(held, 1 - floor) for end, held, floor in zip(ends, counts, floors, strict=True)]
+            starts = [
+                end - min(held, 1 - floor) for end, held, floor in zip(ends, counts, floors, strict=True)
+            ]
         else:
             starts = self._head(out, counts, floors)
         if min(starts, default=0) < 0:

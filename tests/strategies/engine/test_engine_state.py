@@ -1,0 +1,208 @@
+"""The bytes: exact values both ways, nothing but StateInvalid for bytes of anybody, taking over."""
+
+import math
+import random
+import struct
+import tracemalloc
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, Flag
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+import backtrader as bt
+import numpy as np
+import pytest
+from runs import X, bars, configured, stepped
+
+from strategies.engine import CodeChanged, Engine, StateInvalid
+from strategies.engine.reading import Reader
+from strategies.engine.state import HEADER, seal, unseal
+from strategies.engine.vocabulary import Names
+from strategies.engine.writing import Writer
+
+
+class Mood(Enum):
+    CALM = "calm"
+
+
+class Rights(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Point:
+    __slots__ = ("x", "y")
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __repr__(self):
+        return f"Point({self.x}, {self.y})"
+
+
+NAMES = Names([Point, Mood, Rights])
+
+
+def there_and_back(value):
+    writer = Writer({}, NAMES)
+    writer.put(value)
+    reader = Reader(bytes(writer.out), lambda number: number, NAMES)
+    found = reader.get()
+    assert reader.at == len(writer.out)
+    return found
+
+
+VALUES = [
+    None, True, False, 0, 1, -1, 127, 128, -(10**40), 10**40, 0.0, -0.0, 1.5, 12345.0, -3.0, 5e-324, math.inf,
+    "", "a", "é\ud800", "x" * 500, b"", b"\0" * 300, (), (1, (2.5,)), [1, [2]], {1: {2: 3}}, {3, 1, 2},
+    frozenset({"a", "b"}), deque([1, 2], maxlen=3), OrderedDict(b=1, a=2), defaultdict(list, {1: [2]}),
+    Counter("abca"), datetime(2020, 1, 1, 2, 3, 4, 5), datetime(2020, 1, 1, tzinfo=UTC), date(2020, 2, 29),
+    datetime(2020, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"), fold=1), time(1, 2, 3), timedelta(-1, 2, 3),
+    datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=2), "here")), Decimal("1.10"), Decimal("-Infinity"),
+    Fraction(1, 3), 1j, range(3, 9, 2), Mood.CALM, Rights.READ | Rights.WRITE, bytearray(b"q"), np.float64(0.1),
+    np.int8(-4), int, len, math.sqrt,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_is_the_same_to_the_last_bit(value):
+    found = there_and_back(value)
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
+
+
+def test_nan_payloads_arrays_generators_and_circles():
+    nan = struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000123))[0]
+    assert struct.pack("<d", there_and_back(nan)) == struct.pack("<d", nan)
+    array = np.arange(6, dtype="float32").reshape(2, 3).T
+    found = there_and_back(array)
+    assert found.dtype == array.dtype
+    assert (found == array).all()
+    rng = random.Random(4)
+    rng.random()
+    assert there_and_back(rng).random() == rng.random()
+    circle = [1]
+    circle.append(circle)
+    found = there_and_back((circle, circle))
+    assert found[0] is found[1] is found[0][1]
+    point = there_and_back(Point(1, [2]))
+    assert (point.x, point.y) == (1, [2])
+
+
+class Trader(bt.Strategy):
+    params = (("period", 5),)
+
+    def __init__(self):
+        self.sma = bt.ind.SMA(period=self.p.period)
+        self.order = None
+        self.seen = {"bars": 0, "days": deque(maxlen=3)}
+
+    def next(self):
+        self.seen["bars"] += 1
+        self.seen["days"].append(self.data.datetime.date())
+        if self.position:
+            self.close()
+        elif self.data.close[0] > self.sma[0]:
+            self.order = self.buy(size=2)
+
+
+class Careful(Trader):
+    def carry_over(self, old):
+        self.seen = old["seen"]
+        self.order = old.get("order")
+
+
+def test_warm_cold_and_caught_up_give_the_same_bytes():
+    given = bars(90)
+    configure = configured(Trader, stdstats=True)
+    _, moved = stepped(configure, given, engines=3)
+    _, stayed = stepped(configure, given, engines=1)
+    assert [step.state for step in moved] == [step.state for step in stayed]
+    engine = Engine(configure, X)
+    assert engine.catch_up(engine.initial(), [[bar] for bar in given])[-1].state == stayed[-1].state
+
+
+def test_bytes_of_anybody_are_refused_and_execute_nothing():
+    engine = Engine(configured(Trader), X)
+    state = engine.catch_up(engine.initial(), [[bar] for bar in bars(60)])[-1].state
+    plain = unseal(state, None)
+    mark = bytes.fromhex(engine.fingerprint)
+    rng = random.Random(7)
+    tracemalloc.start()
+    refused = 0
+    for _ in range(3000):
+        body = bytearray(plain)
+        for _ in range(rng.randint(1, 4)):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        if rng.random() < 0.3:
+            del body[rng.randrange(len(body)) :]
+        try:
+            engine._live.load(seal(bytes(body), mark))  # with a checksum that fits
+        except (StateInvalid, CodeChanged):
+            refused += 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert refused > 1500
+    assert peak < 50_000_000
+    engine._held = None
+    assert (
+        engine.step(state, [bars(61)[60]]).state
+        == Engine(configured(Trader), X).step(state, [bars(61)[60]]).state
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state[:-1], lambda state: state[: HEADER.size - 1], lambda _: b"", lambda _: None,
+        lambda state: b"2BAR" + state[4:], lambda state: state[:4] + b"\x63" + state[5:],
+        lambda state: state[:40] + bytes([state[40] ^ 1]) + state[41:],
+    ],
+)  # fmt: skip
+def test_damage_is_named(damage):
+    engine = Engine(configured(Trader), X)
+    state = engine.initial()
+    with pytest.raises(StateInvalid):
+        engine.step(damage(state), [bars(1)[0]])
+    with pytest.raises(StateInvalid):
+        engine.check_state(damage(state))
+
+
+def _longer(cerebro):
+    cerebro.addstrategy(Trader, period=7)
+    cerebro.broker.setcommission(0.001)
+    cerebro.p.stdstats = False
+
+
+@pytest.mark.parametrize("other", [configured(Careful), _longer], ids=["code", "parameters"])
+def test_changed_code_is_noticed_and_rebuilt_with_its_account(other):
+    given = bars(200)
+    _, steps = stepped(configured(Trader), given)
+    at = next(number for number, step in enumerate(steps) if number > 100 and step.positions)
+    engine = Engine(other, X)
+    with pytest.raises(CodeChanged):
+        engine.step(steps[at].state, [given[at + 1]])
+    state = engine.rebuild([[bar] for bar in given[: at + 1]], steps[at].state)
+    following = engine.step(state, [given[at + 1]])
+    assert following.positions == steps[at + 1].positions
+    assert following.cash == steps[at + 1].cash
+    assert following.trades == steps[at + 1].trades
+
+
+def test_a_bot_gets_a_deeper_history_without_losing_anything():
+    given = bars(200)
+    engine = Engine(configured(Trader), X)
+    late = engine.catch_up(engine.initial(), [[bar] for bar in given[100:150]])[-1].state
+    deep = engine.rebuild([[bar] for bar in given[:150]], late)
+    for bar in given[150:]:
+        one, other = engine.step(late, [bar]), Engine(configured(Trader), X).step(deep, [bar])
+        assert (one.cash, one.value, one.positions, one.orders) == (
+            other.cash,
+            other.value,
+            other.positions,
+            other.orders,
+        )
+        assert [event.bars for event in one.trades] == [event.bars for event in other.trades]
+        late, deep = one.state, other.state
