@@ -14,6 +14,7 @@ from persistence.errors import DatabaseUnavailable
 from strategies.faults import InvalidConfig
 
 ADVICE: Final = "scheduler doctor says how to mend it"
+WHICH: Final = "name it by --db, ONEBAR_DATABASE_URL or --config; jobs add and scheduler run make one"
 CANNOT_USE: Final = frozenset({"DatabaseError", "OperationalError", "ProgrammingError"})
 DATABASE_LIBRARIES: Final = frozenset({"sqlite3", "psycopg", "sqlalchemy"})
 
@@ -49,6 +50,8 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
             lines = tuple(map(str, error.faults))
         case DatabaseUnavailable() if "locked" in str(error):
             ending, lines = Ending.TRY_AGAIN, (f"another program is writing: {error}; try again",)
+        case DatabaseUnavailable() if "there is no database file" in str(error):
+            ending, lines = Ending.UNREACHABLE, (str(error), WHICH)
         case DatabaseUnavailable():
             ending, lines = Ending.UNREACHABLE, (f"the database cannot be reached: {error}", ADVICE)
         case KeyboardInterrupt():

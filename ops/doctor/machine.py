@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import time
 import tomllib
@@ -29,6 +30,7 @@ UNIT_PLACES: Final = (
     Path("/lib/systemd/system"),
 )
 UNIT_NAME: Final = "onebar.service"
+SECRETS: Final = Path("/etc/onebar/environment")  # as ops/install.sh makes it
 
 
 def python() -> Check:
@@ -124,3 +126,14 @@ def unit() -> Check:
     return warn(
         "start at boot", f"no {UNIT_NAME}", "run: sudo ops/install.sh (or start it by hand each time)"
     )
+
+
+def secrets(path: Path = SECRETS) -> Iterator[Check]:
+    """Look at who may read the file with the service's passwords, where there is one."""
+    if sys.platform == "win32" or not path.is_file():
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        yield fail("secrets", f"{path} has mode {mode:o}: everybody may look", f"run: sudo chmod o= {path}")
+    else:
+        yield ok("secrets", f"{path} has mode {mode:o}")

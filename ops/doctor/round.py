@@ -36,6 +36,7 @@ def examine(config: Path | None, db: str | None, more: Sequence[More] = ()) -> I
     yield from bots.settings_file(config or DEFAULT_FILE)
     yield machine.memory(settings.workers)
     yield machine.unit()
+    yield from machine.secrets()
     yield from bots.plugins(settings)
     tables = False
     for check in storage.database(settings.database.url):

@@ -144,6 +144,17 @@ def test_a_password_that_everybody_may_read(place):
     assert not any("holds a password" in check.finding for check in examine(None, "sqlite:///new.db"))
 
 
+@NOT_ON_WINDOWS
+def test_secrets_that_everybody_may_read(place):
+    file = place / "environment"
+    assert list(machine.secrets(file)) == []
+    file.write_text("PGPASSWORD=hunter2\n")
+    file.chmod(0o644)
+    assert [check.mark for check in machine.secrets(file)] == [Mark.FAIL]
+    file.chmod(0o600)
+    assert [check.mark for check in machine.secrets(file)] == [Mark.OK]
+
+
 def test_plugins_that_cannot_be_loaded(place, sqlite_url):
     (place / "plugins").mkdir()
     (place / "plugins" / "broken.py").write_text("1 / 0\n")

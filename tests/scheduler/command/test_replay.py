@@ -190,6 +190,16 @@ def test_what_people_have_stopped_stays_stopped(database, database_url, capsys):
     assert _replay(database_url, 0, 5, "--bot", str(paused)) == 3
 
 
+def test_a_pause_of_today_suppresses_no_order_of_the_past(database, database_url):
+    (bot_id,) = _add(database, _config())
+    with database.write() as connection:
+        set_paused(connection, bot_id, paused=True)
+        set_paused(connection, bot_id, paused=False)
+    assert _bot(database, bot_id).resumed_at > BEGIN
+    assert _replay(database_url, 0, 60) == 0
+    assert any(step.cash != 10_000 for step in _steps(database, bot_id))
+
+
 def test_a_bot_that_fails_is_named_and_the_others_go_on(database, database_url, capsys):
     """R2.3: a failing bot is isolated; its bars up to the failing one count."""
     good, bad = _add(database, _config(), _config("mine:Failing", at=7))
