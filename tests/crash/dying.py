@@ -10,6 +10,7 @@ Prints one JSON object: how many lives died, which kinds of calls they died at, 
 
 import argparse
 import functools
+import gc
 import json
 import os
 import shutil
@@ -29,13 +30,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from mutants import MUTANTS
 from snapshots import Snapshot, differences, snapshot
-from worlds import BEGIN, World
+from worlds import BEGIN, BUSY_CONFIGS, PLUGINS, World
 
 import jobs.bar
 from jobs.command.moments import parse_moment
+from jobs.engines import EngineCache
 from jobs.markets.csv_file import CsvMarket
 from jobs.settings import load_settings
 from scheduler.replay import replay
+from strategies.registry import Registry
 
 BORDERS = [
     (dialect, name)
@@ -167,6 +170,8 @@ def deaths(world: World, copies: Iterator[str], args: argparse.Namespace) -> tup
         status, _ = live(world, url, mutant=args.mutant).wait()
         if differs := _differs(undisturbed, url, status):
             found[death] = differs
+            if args.mutant:
+                return calls, found
     raise AssertionError("unreachable: every life makes finitely many calls")
 
 
@@ -187,6 +192,8 @@ def freezes(world: World, copies: Iterator[str], args: argparse.Namespace) -> tu
         status, _ = sleeper.wait()
         if differs := _differs(undisturbed, url, status or other):
             found[nth] = differs
+            if args.mutant:
+                return calls, found
     raise AssertionError("unreachable: every life makes finitely many commits")
 
 
@@ -214,6 +221,9 @@ def main() -> None:
     args = parser.parse_args()
     world = World(args.url, args.settings_file, args.end, 0)
     source = SqliteCopies(args.url) if args.url.startswith("sqlite") else PostgresCopies(args.url)
+    for config in BUSY_CONFIGS:  # what is loaded once here is not loaded by each life
+        EngineCache(Registry([PLUGINS])).built(config)
+    gc.freeze()
     run = deaths if args.fault == "deaths" else freezes
     calls, found = run(world, source.copies(), args)
     print(json.dumps({"lives": sum(calls.values()), "calls": calls, "differences": found}))

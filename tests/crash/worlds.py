@@ -14,6 +14,7 @@ from persistence.schema import upgrade
 HERE = Path(__file__).resolve()
 CANDLES = Path(os.environ.get("ONEBAR_DATA", HERE.parents[2] / "../shared/data")).resolve()
 PLUGINS = HERE.parents[1] / "plugin_strategies"
+FILE = "btc_usdt_5m_2021.csv"
 BEGIN = "2021-05-01T00:00:00Z"
 
 
@@ -41,7 +42,7 @@ class World:
         )
 
 
-def config_of(name: str, strategy: dict, file: str = "btc_usdt_5m_2021.csv", **sections: dict) -> str:
+def config_of(name: str, strategy: dict, **sections: dict) -> str:
     return json.dumps(
         {
             "id": name,
@@ -49,7 +50,7 @@ def config_of(name: str, strategy: dict, file: str = "btc_usdt_5m_2021.csv", **s
             "symbol": "BTCUSDT",
             "broker": {"type": "paper", "trading_mode": "paper", "cash": 10_000.0, "commission": 0.00075},
             "strategy": strategy,
-            "data": {"data_source": "csv", "file": file, "interval": "5m", "lookback_bars": 0},
+            "data": {"data_source": "csv", "file": FILE, "interval": "5m", "lookback_bars": 0},
             "trading": {"position_size": 0.5},
             "notifications": {"position_opened": True, "position_closed": True},
         }
@@ -81,13 +82,19 @@ CONFIGS = (
     config_of("breakout", plugin("channel_breakout:ChannelBreakout", period=6, hold=6)),
 )
 
+# Few bars, and yet orders, fills and closed trades in them.
+BUSY_CONFIGS = (
+    config_of("alternating", plugin("alternating:Alternating")),
+    config_of("custom", custom_strategy(), risk_management={"stop_loss_pct": 1.0, "take_profit_pct": 1.0}),
+)
+
 
 def make_world(url: str, folder: Path, *, bars: int, configs: tuple[str, ...] = CONFIGS) -> World:
-    """Make the database of `url` and the settings beside it; `bars` is counted from BEGIN in 5m bars."""
+    """Make the database of `url`, the candles and the settings; `bars` is counted from BEGIN in 5m bars."""
     settings_file = folder / "scheduler.toml"
-    settings_file.write_text(
-        f'[strategies]\nplugins = ["{PLUGINS.as_posix()}"]\n[markets]\ncsv_folder = "{CANDLES.as_posix()}"\n'
-    )
+    settings_file.write_text(f'[strategies]\nplugins = ["{PLUGINS.as_posix()}"]\n')
+    header_and_bars = (CANDLES / FILE).read_text().splitlines()[: bars + 1]
+    (folder / FILE).write_text("\n".join(header_and_bars) + "\n")
     upgrade(url)
     database = open_database(url)
     with database.write() as connection:
