@@ -8,7 +8,7 @@ fault is reported at once.
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -35,44 +35,52 @@ def _known_database(url: str) -> str:
 
 class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_known_database)] = Field(
-        "sqlite:///onebar.db", description="SQLite file or PostgreSQL server that holds everything."
+        default="sqlite:///onebar.db", description="SQLite file or PostgreSQL server that holds everything."
     )
 
 
 class StrategySettings(Section):
     plugins: tuple[Path, ...] = Field(
-        (), description="Folders of strategy files; a bot names one of them as module:Class."
+        default=(), description="Folders of strategy files; a bot names one of them as module:Class."
     )
 
 
 class MarketSettings(Section):
-    csv_folder: Path = Field(Path(), description="Folder that a bot's data.file is relative to.")
+    csv_folder: Path = Field(default=Path(), description="Folder that a bot's data.file is relative to.")
     settle_ms: int = Field(
-        1_500, ge=0, le=60_000, description="ms after a bar's close before it is asked for."
+        default=1_500, ge=0, le=60_000, description="ms after a bar's close before it is asked for."
     )
-    timeout_ms: int = Field(10_000, ge=100, le=60_000, description="ms before a request is given up.")
+    timeout_ms: int = Field(default=10_000, ge=100, le=60_000, description="ms before a request is given up.")
 
 
 class WorkerSettings(Section):
-    count: int = Field(0, ge=0, le=256, description="Worker processes; 0 is one per core.")
-    batch: int = Field(100, ge=1, le=1_000, description="Bots that share a batch and a transaction.")
-    step_deadline_s: float = Field(30.0, gt=0, le=3_600, description="s that the bars of one bot may take.")
-    memory_limit_mb: int = Field(1_024, ge=128, description="MB at which a worker is replaced.")
+    count: int = Field(default=0, ge=0, le=256, description="Worker processes; 0 is one per core.")
+    batch: int = Field(default=100, ge=1, le=1_000, description="Bots that share a batch and a transaction.")
+    step_deadline_s: float = Field(
+        default=30.0, gt=0, le=3_600, description="s that the bars of one bot may take."
+    )
+    memory_limit_mb: int = Field(default=1_024, ge=128, description="MB at which a worker is replaced.")
     per_exchange: int = Field(
-        0, ge=0, description="Workers that calls to one exchange may occupy; 0 is half of them."
+        default=0, ge=0, description="Workers that calls to one exchange may occupy; 0 is half of them."
     )
 
 
 class ServiceSettings(Section):
-    poll_interval_s: float = Field(2.0, gt=0, le=3_600, description="s between looks at edited rows.")
-    user_id: int | None = Field(None, description="Serve the bots of this user only.")
-    max_concurrent_bots: int = Field(10_000, ge=1, description="Bots that may run at once.")
-    max_bots_per_user: int = Field(10_000, ge=1, description="Bots of one user that may run at once.")
-    max_errors: int = Field(8, ge=1, description="Failures in a row before a bot is stopped.")
-    max_backoff_s: float = Field(300.0, gt=0, description="Longest wait between retries of a failing bot, s.")
-    stop_timeout_s: float = Field(20.0, gt=0, description="s that steps under way get at shutdown.")
-    lease_ttl_s: float = Field(6.0, ge=1, le=60, description="s after which a silent leader is replaced.")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto is text on a terminal.")
+    poll_interval_s: float = Field(default=2.0, gt=0, le=3_600, description="s between looks at edited rows.")
+    user_id: int | None = Field(default=None, description="Serve the bots of this user only.")
+    max_concurrent_bots: int = Field(default=10_000, ge=1, description="Bots that may run at once.")
+    max_bots_per_user: int = Field(default=10_000, ge=1, description="Bots of one user that may run at once.")
+    max_errors: int = Field(default=8, ge=1, description="Failures in a row before a bot is stopped.")
+    max_backoff_s: float = Field(
+        default=300.0, gt=0, description="Longest wait between retries of a failing bot, s."
+    )
+    stop_timeout_s: float = Field(default=20.0, gt=0, description="s that steps under way get at shutdown.")
+    lease_ttl_s: float = Field(
+        default=6.0, ge=1, le=60, description="s after which a silent leader is replaced."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto is text on a terminal."
+    )
 
 
 class Settings(BaseSettings):
@@ -114,7 +122,7 @@ def load_settings(file: Path | None = None) -> Settings:
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=chosen)
 
-    overrides: dict[str, dict[str, str]] = {}
+    overrides: dict[str, Any] = {}
     if url := os.environ.get("ONEBAR_DATABASE_URL"):
         overrides["database"] = {"url": url}
     try:
