@@ -198,6 +198,20 @@ def test_f9_a_locked_file_is_unavailable_and_then_works(sqlite_url):
     database.close()
 
 
+def test_a_writer_has_the_lock_before_it_reads(sqlite_url):
+    """A deferred transaction that has read fails at once, without waiting, when another has written."""
+    database = open_database(sqlite_url)
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None, timeout=0)
+    with database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    with database.read() as connection:
+        connection.exec_driver_sql("SELECT id FROM trading_bots").all()
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+    other.close()
+    database.close()
+
+
 def test_the_threads_of_a_process_take_turns(sqlite_url):
     database = open_database(sqlite_url, busy_timeout_ms=200)
     with database.write():
