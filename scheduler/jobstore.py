@@ -17,7 +17,6 @@ the workers. Whoever else claimed, paused or removed a row in between makes the 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -43,10 +42,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.exc import IntegrityError
 
 from persistence.database import Database
-from scheduler.triggers import InvalidSchedule, Trigger, milliseconds, moment, parse_trigger
+from scheduler.jobrow import FUNCTION, PREFIX, Alarm, Claim, JobRow, UnreadableRow, parse_row
+from scheduler.triggers import milliseconds, moment
 
-FUNCTION: Final = "jobs.bar:run_bar"
-PREFIX: Final = "bot:"
 MOST_KEPT: Final = 50_000  # parsed rows that are remembered, so that an unchanged row is not parsed again
 
 CLAIM: Final = {
@@ -69,64 +67,6 @@ CLAIM: Final = {
         " RETURNING apscheduler_jobs.id"
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """A claimed fire: the bot, whose exchange it will call, and when it was due (ms)."""
-
-    bot_id: int
-    group: str
-    due_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one pass found. `next_ms` is the earliest fire of all rows after the claim."""
-
-    alarms: tuple[Alarm, ...]
-    unreadable: tuple[str, ...]
-    next_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """One row, readable. `group` names the exchange that its work calls, for the bulkhead."""
-
-    bot_id: int
-    trigger: Trigger
-    group: str
-
-    @property
-    def id(self) -> str:
-        return f"{PREFIX}{self.bot_id}"
-
-    def state(self) -> str:
-        return json.dumps(
-            {"args": [self.bot_id], "func": FUNCTION, "group": self.group, "trigger": self.trigger.as_json()},
-            sort_keys=True,
-        )
-
-
-class UnreadableRow(ValueError):
-    """A row of apscheduler_jobs that is not ours to run: damaged, foreign or hostile."""
-
-
-def parse_row(job_id: str, state: object) -> JobRow:
-    """Read a row. Raises UnreadableRow; looks nothing up and imports nothing."""
-    try:
-        found = json.loads(state) if isinstance(state, str) else None
-    except ValueError as exc:
-        raise UnreadableRow(f"{job_id}: {exc}") from exc
-    match found:
-        case {"args": [int(bot_id)], "func": str(name), "group": str(group), "trigger": trigger, **rest} if (
-            name == FUNCTION and not rest and job_id == f"{PREFIX}{bot_id}"
-        ):
-            try:
-                return JobRow(bot_id, parse_trigger(trigger), group)
-            except InvalidSchedule as exc:
-                raise UnreadableRow(f"{job_id}: {exc}") from exc
-    raise UnreadableRow(f"{job_id}: {str(state)[:80]!r} is not a job of a bot")
 
 
 class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has no types

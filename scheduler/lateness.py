@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from jobs.bar import Outcome
-from scheduler.jobstore import JobRow
+from scheduler.jobrow import JobRow
 from scheduler.triggers import BarTrigger
 
 TRIES: Final = 4

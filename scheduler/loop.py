@@ -33,12 +33,15 @@ from persistence.leases import Fence
 from persistence.notifications import Notification
 from scheduler import recovery
 from scheduler.clock import ClockStep, ClockWatch
-from scheduler.jobstore import Alarm, BotJobStore
+from scheduler.crew_state import Charge
+from scheduler.every import Every
+from scheduler.jobrow import Alarm
+from scheduler.jobstore import BotJobStore
 from scheduler.lateness import Lateness, late_bots
 from scheduler.leadership import Leadership
 from scheduler.reconcile import Reconciliation
 from scheduler.status import Health
-from scheduler.workers import Charge, Crew
+from scheduler.workers import Crew
 
 LONGEST_WAIT_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 5.0
@@ -47,26 +50,6 @@ RESTORE_S: Final = 10.0
 SWEEP_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
-
-
-class Every:
-    """Says when something that is done every so often is due again."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._next = 0.0
-
-    def due(self, now: float) -> bool:
-        if now < self._next:
-            return False
-        self._next = now + self.seconds
-        return True
-
-    def at_once(self) -> None:
-        self._next = 0.0
-
-    def after(self, moment: float) -> None:
-        self._next = moment
 
 
 class CrewExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler has no types
@@ -212,6 +195,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         fence = self._leadership.fence()
         if fence == self._fence:
             return
+        self._tells.at_once()
         if fence is None:
             log.warning("not leading any more")
             self._fence = None

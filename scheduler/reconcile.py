@@ -23,7 +23,8 @@ from jobs.settings import Settings
 from persistence import bots, steps
 from persistence.bots import Bot
 from persistence.database import Database
-from scheduler.jobstore import Alarm, BotJobStore, JobRow
+from scheduler.jobrow import Alarm, JobRow
+from scheduler.jobstore import BotJobStore
 from scheduler.triggers import InvalidSchedule, trigger_for
 from strategies.config import parse_bot_config
 from strategies.faults import InvalidConfig

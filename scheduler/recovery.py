@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from persistence import bots, history, notifications, runs
 from persistence.database import Database
 from persistence.notifications import Notification
-from scheduler.jobstore import JobRow
+from scheduler.jobrow import JobRow
 from scheduler.triggers import BarTrigger
 
 

@@ -20,7 +20,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -30,7 +29,8 @@ from jobs.clock import Clock
 from jobs.settings import Settings
 from persistence.leases import Fence
 from scheduler.backlog import Backlog, Batch
-from scheduler.jobstore import Alarm
+from scheduler.crew_state import Charge, CrewState
+from scheduler.jobrow import Alarm
 from scheduler.process import COMMAND, Said, Worker
 from scheduler.worker import read_outcome
 
@@ -43,30 +43,6 @@ LONGEST_PAUSE_S: Final = 5.0
 MEGABYTE: Final = 1 << 20
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A bot whose bars hung or killed a worker, to be written into its row."""
-
-    bot_id: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class CrewState:
-    """A moment of the crew, for health and status. `waits_s` is how long the oldest bot has waited."""
-
-    workers: int
-    ready: int
-    busy: int
-    waiting: int
-    running: int
-    waits_s: float
-    bars: int
-    failures: int
-    replaced: int
-    pids: tuple[int, ...]
 
 
 class Crew:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from jobs.settings import Settings
 from persistence import bots, runs
 from persistence.errors import DatabaseUnavailable
+from scheduler.crew_state import CrewState
 from scheduler.leadership import Leadership
 from scheduler.loop import BotScheduler
-from scheduler.workers import CrewState
 
 
 class SetClock:

@@ -22,7 +22,7 @@ from jobs.runtime import open_runtime
 from persistence import bots
 from persistence.database import open_database
 from persistence.errors import CommitUnknown, DatabaseUnavailable
-from scheduler.workers import Charge
+from scheduler.crew_state import Charge
 
 
 @pytest.fixture

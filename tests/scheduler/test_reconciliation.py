@@ -8,7 +8,8 @@ from scheduler_stage import SetClock, Stage, add_bots, bot_config, wait_for
 from sqlalchemy import text
 
 from persistence import bots
-from scheduler.jobstore import BotJobStore, JobRow
+from scheduler.jobrow import JobRow
+from scheduler.jobstore import BotJobStore
 from scheduler.lateness import Late, Lateness, late_bots
 from scheduler.triggers import BarTrigger, CronSchedule
 

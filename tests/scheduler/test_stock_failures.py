@@ -28,7 +28,8 @@ from sqlalchemy import event, text
 from persistence.database import open_database
 from persistence.errors import DatabaseUnavailable
 from scheduler.backlog import Backlog
-from scheduler.jobstore import FUNCTION, BotJobStore
+from scheduler.jobrow import FUNCTION
+from scheduler.jobstore import BotJobStore
 from scheduler.triggers import BarTrigger, CronSchedule, milliseconds, moment
 
 # The thread that the stock scheduler loses is what some of these show.
