@@ -46,8 +46,8 @@ OBSERVERS = {
 }
 
 
-def observed_case(analyzers=(), observers=(), count=200, seed=8, writer=False):
-    """Return a case of a trader on two feeds with the named analyzers and observers."""
+def observed_case(analyzers=(), observers=(), count=200, seed=8, feeds=2, writer=False):
+    """Return a case of a trader on some feeds with the named analyzers and observers."""
 
     def configure(cerebro):
         cerebro.broker.setcommission(commission=0.001)
@@ -63,7 +63,7 @@ def observed_case(analyzers=(), observers=(), count=200, seed=8, writer=False):
         if writer:
             cerebro.addwriter(bt.WriterFile, out=io.StringIO(), csv=True)
 
-    origin = (__name__, "observed_case", (tuple(analyzers), tuple(observers), count, seed))
-    bars = tuple(random_bars(seed * 7 + number, count, gaps=0.02) for number in range(2))
+    origin = (__name__, "observed_case", (tuple(analyzers), tuple(observers), count, seed, feeds))
+    bars = tuple(random_bars(seed * 7 + number, count, gaps=0.02) for number in range(feeds))
     name = f"analyzers {','.join(analyzers)} observers {','.join(observers)}"
-    return Case(name, configure, (Feed("A", "1h"), Feed("B", "1h")), bars, origin)
+    return Case(name, configure, (Feed("A", "1h"), Feed("B", "1h"))[:feeds], bars, origin)

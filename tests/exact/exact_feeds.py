@@ -141,7 +141,7 @@ LAYOUTS = {
     "session filler": ((A,), lambda n: (random_bars(71, n, gaps=0.1),), _session(bt.filters.SessionFiller), True),
     "simple session filter": ((A,), lambda n: (random_bars(72, n),), _simple_session, True),
     "day splitter": ((Feed("A", "1d"),), lambda n: (random_bars(73, n, "1d"),), _filtered(bt.filters.DaySplitter_Close), True),
-    "day steps": ((Feed("A", "1d"),), lambda n: (random_bars(74, n, "1d"),), _filtered(bt.filters.DayStepsFilter), True),
+    "day steps": ((Feed("A", "1d"),), lambda n: (random_bars(74, n, "1d"),), _filtered(bt.filters.DayStepsFilter), False),
     "calendar days": ((Feed("A", "1d"),), lambda n: (random_bars(75, n, "1d", gaps=0.1),), _filtered(bt.filters.CalendarDays, fill_price=0.0), True),
     "two filters": (
         (A,),

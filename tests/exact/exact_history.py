@@ -104,7 +104,8 @@ class Rare(bt.Strategy):
 
 class Ahead(bt.Strategy):
     def next(self):
-        note(self.data.close[1])
+        if len(self) < 40:
+            note(self.data.close[1])
 
 
 class Whole(bt.Strategy):

@@ -17,7 +17,8 @@ def _plainly(analysis):
 
 @pytest.mark.parametrize("name", ANALYZERS)
 def test_analysis_at_any_bar_equals_that_of_a_run_that_ends_there(name):
-    case = observed_case((name,), count=160)
+    # AnnualReturn walks the feed's whole history at the end, which is only kept for one feed.
+    case = observed_case((name,), count=160, feeds=1 if name == "annual" else 2)
     engine, where = case.engine(), plan(1, fresh=0.15)
     carried = carry(case, where, rows=case.rows[:70])
     states = {70: carried.state}

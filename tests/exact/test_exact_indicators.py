@@ -11,6 +11,16 @@ from exact_run import assert_same, carry, check, plan, reference
 
 SLOW = pytest.mark.skipif(os.environ.get("ONEBAR_EXACT") != "1", reason="behind make exact")
 SEED, COUNT = int(os.environ.get("ONEBAR_SEED", "1")), int(os.environ.get("ONEBAR_N", "3"))
+PARTS = 8
+
+# Bases without a computation of their own, those that want two lines or a function, those that want
+# statsmodels or a pandas of long ago, and the dynamic smoothing that wants a line as its factor.
+NOT_ON_ONE_FEED = {
+    *("ApplyN", "BaseApplyN", "CointN", "CrossDown", "CrossOver", "CrossUp", "ExpSmoothingDynamic"),
+    *("ExponentialSmoothingDynamic", "FindFirstIndex", "FindLastIndex", "Indicator", "MovingAverageBase"),
+    *("NZD", "NonZeroDifference", "OLS_BetaN", "OLS_Slope_InterceptN", "OLS_TransformationN", "OperationN"),
+    *("Oscillator", "OscillatorMixIn", "PeriodN", "ReduceN"),
+}
 
 
 def _buildable(case):
@@ -42,24 +52,34 @@ def _moved(cases, **weights):
     return counts
 
 
-def test_every_class_on_one_feed_with_defaults():
-    counts = _moved((indicator_case(name, "one feed") for name in names()), fresh=0.04, swap=0.86)
-    assert counts["classes"] >= 290
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_class_on_one_feed_with_defaults(part):
+    """Every name of bt.indicators but those that plain Backtrader cannot build like this: 295 of 317."""
+    chosen = [name for name in names() if name not in NOT_ON_ONE_FEED][part::PARTS]
+    counts = _moved((indicator_case(name, "one feed", count=130) for name in chosen), fresh=0.04, swap=0.86)
+    assert counts["classes"] == len(chosen)
     assert counts["restores"] >= counts["bars"] * 0.8
 
 
+def test_no_class_is_left_out():
+    assert len(set(names()) - NOT_ON_ONE_FEED) == 295
+    assert set(names()) > NOT_ON_ONE_FEED
+
+
 def test_classes_that_need_two_feeds_or_two_lines():
-    alone = {name for name in names() if _buildable(indicator_case(name, "one feed", count=60)) is None}
-    counts = _moved((indicator_case(name, way) for name in sorted(alone) for way in WAYS[1:]), fresh=0.04)
-    assert counts["classes"] >= 6
-    sample = [name for number, name in enumerate(names()) if number % 12 == SEED % 12]
-    assert _moved(indicator_case(name, way) for name in sample for way in WAYS[1:])["classes"] >= 40
+    ways = WAYS[1:]
+    counts = _moved(
+        (indicator_case(name, way) for name in sorted(NOT_ON_ONE_FEED) for way in ways), fresh=0.04
+    )
+    assert counts["classes"] >= 13
+    sample = names()[SEED % 16 :: 16]
+    assert _moved(indicator_case(name, way) for name in sample for way in ways)["classes"] >= 30
 
 
 def test_random_legal_parameters():
-    chosen = [name for number, name in enumerate(names()) if number % 6 == SEED % 6]
+    chosen = names()[SEED % 8 :: 8]
     cases = (indicator_case(name, "one feed", random_settings(name, SEED)) for name in chosen)
-    assert _moved(cases, fresh=0.04)["classes"] >= 35
+    assert _moved(cases, fresh=0.04)["classes"] >= 25
 
 
 @SLOW

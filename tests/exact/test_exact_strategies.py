@@ -38,7 +38,7 @@ def test_numpy_generator_is_carried_or_refused():
     assert "rng" in refusal if refusal else carried.restores > 100
 
 
-@pytest.mark.xfail(strict=True, reason="a set of numbers is rebuilt in another order: E3")
+@pytest.mark.xfail(strict=True, reason="the history of a set's hash table is not kept, see docs/engine.md")
 def test_the_order_within_a_set_of_numbers():
     check(strategy_case("IntSets"), plan(1))
 
