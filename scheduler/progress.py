@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -14,9 +14,15 @@ LINE_EVERY_S: Final = 5.0
 DRAW_EVERY_S: Final = 0.1
 
 
+Share = Callable[[], float]  # 0 to 1
+
+
 class Progress(Protocol):
-    def __call__(self, done: float, moment: int, bars: int) -> None:
-        """Show that `done` (0 to 1) of the way is behind us at `moment` (ms), with `bars` committed."""
+    def __call__(self, done: Share, moment: int, bars: int) -> None:
+        """Show that `done()` of the way is behind us at `moment` (ms), with `bars` committed.
+
+        Asked at each boundary and shown now and then, so `done` is called only then.
+        """
 
 
 @contextmanager
@@ -32,10 +38,10 @@ def progress() -> Iterator[Progress]:
 class _Lines:
     last: float
 
-    def __call__(self, done: float, moment: int, bars: int) -> None:
+    def __call__(self, done: Share, moment: int, bars: int) -> None:
         if time.monotonic() - self.last >= LINE_EVERY_S:
             self.last = time.monotonic()
-            say(f"replay: {done:6.1%}  {iso(moment)}  {bars} bars")
+            say(f"replay: {done():6.1%}  {iso(moment)}  {bars} bars")
 
 
 @contextmanager
@@ -55,10 +61,18 @@ def _drawn() -> Iterator[Progress]:
         task = drawn.add_task("replay", total=1.0, bars=0)
         last = 0.0
 
-        def show(done: float, moment: int, bars: int) -> None:
-            nonlocal last
-            if done >= 1 or time.monotonic() - last >= DRAW_EVERY_S:
+        latest: tuple[Share, int, int] | None = None
+
+        def draw(done: Share, moment: int, bars: int) -> None:
+            drawn.update(task, completed=done(), description=iso(moment), bars=bars, refresh=True)
+
+        def show(done: Share, moment: int, bars: int) -> None:
+            nonlocal last, latest
+            latest = (done, moment, bars)
+            if time.monotonic() - last >= DRAW_EVERY_S:
                 last = time.monotonic()
-                drawn.update(task, completed=done, description=iso(moment), bars=bars, refresh=True)
+                draw(done, moment, bars)
 
         yield show
+        if latest is not None:
+            draw(*latest)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -172,7 +173,7 @@ def _travel(journey: Journey, show: Progress) -> None:
             if journey.courses[bot_id].calendar is not None:
                 _put_next(journey, journey.courses[bot_id])
         boundary = moment - journey.rt.settings.markets.settle_ms
-        show(_done(journey, boundary), boundary, journey.tally.bars)
+        show(partial(_done, journey, boundary), boundary, journey.tally.bars)
 
 
 def _fire(journey: Journey, bot_ids: Sequence[int]) -> None:

@@ -48,12 +48,8 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
             ending, lines = error.ending, tuple(filter(None, (str(error), error.advice)))
         case InvalidConfig():
             lines = tuple(map(str, error.faults))
-        case DatabaseUnavailable() if "locked" in str(error):
-            ending, lines = Ending.TRY_AGAIN, (f"another program is writing: {error}; try again",)
-        case DatabaseUnavailable() if "there is no database file" in str(error):
-            ending, lines = Ending.UNREACHABLE, (str(error), WHICH)
         case DatabaseUnavailable():
-            ending, lines = Ending.UNREACHABLE, (f"the database cannot be reached: {error}", ADVICE)
+            ending, lines = _unavailable(str(error))
         case KeyboardInterrupt():
             ending, lines = Ending.INTERRUPTED, ("interrupted",)
         case SchemaMissing():
@@ -65,6 +61,14 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
         case _:
             return None
     return ending, lines
+
+
+def _unavailable(reason: str) -> tuple[Ending, tuple[str, ...]]:
+    if "locked" in reason:
+        return Ending.TRY_AGAIN, (f"another program is writing: {reason}; try again",)
+    if "there is no database file" in reason:
+        return Ending.UNREACHABLE, (reason, WHICH)
+    return Ending.UNREACHABLE, (f"the database cannot be reached: {reason}", ADVICE)
 
 
 def _unusable(error: BaseException) -> bool:

@@ -118,8 +118,8 @@ def test_trades_and_history_are_tables_for_people(jobs, database):
     insert_bar(database, bot_id, 1, selling())
     _, out, _ = jobs("trades", str(bot_id))
     assert re.split(r"  +", out.splitlines()[1].strip()) == [
-        "1", "BTCUSDT", "long", "0.001", "2021-01-01 00:00", "30000", "2021-01-01 01:00", "31000", "1", "0.94",
-        "take profit",
+        "1", "BTCUSDT", "long", "0.001", "2021-01-01 00:00", "30000", "2021-01-01 01:00", "31000", "1",
+        "0.94", "take profit",
     ]  # fmt: skip
     _, out, _ = jobs("history", str(bot_id), "-n", "1", "--iso")
     (line,) = out.splitlines()[1:]
