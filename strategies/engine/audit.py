@@ -27,7 +27,7 @@ REMEDY: Final = "keep it in an attribute, set in __init__"
 
 @lru_cache(maxsize=1024)
 def functions_of(cls: type) -> tuple[FunctionType, ...]:
-    """The functions that the user's part of a class is made of."""
+    """Return the functions that the user's part of a class is made of."""
     return tuple(
         function
         for base in cls.__mro__
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Iterator[FunctionType]:
 
 
 def codes_of(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those nested in it."""
+    """Return a code object and those nested in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -41,6 +41,7 @@ class Engine:
             raise EngineError("two feeds have the same name")
         self._shifts = stamps_of(self.feeds)
         self._live = Live(configure, self.feeds)
+        self._volatile: tuple[int, ...] | None = None
         self._held: bytes | None = None  # the state that the live objects are in
 
     @property
@@ -161,6 +162,10 @@ class Engine:
     def _initial(self, depths: dict[int, int], trade_from: int | None) -> bytes:
         self._held = None
         live = self._live
+        if self._volatile is None:
+            # What chance or the date decides in __init__ is not the same on another engine.
+            self._volatile = live.differing(Live(self.configure, self.feeds)) if live.contents else ()
+        live.set_volatile(self._volatile)
         live.reset(depths)
         live.counters.trade_from = trade_from
         self._held = live.dump()

@@ -54,7 +54,7 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         return super().next(datamaster=datamaster, ticks=ticks)
 
     def _push(self) -> bool:
-        """The same as `load` for a feed without filters, limits or time zones."""
+        """Do the same as `load` for a feed without filters, limits or time zones."""
         lines = self.lines.lines
         if lines[0]._idx + 1 < len(lines[0]._tail):  # a bar that was held back
             self.lines.advance()
@@ -91,7 +91,7 @@ def new_feed(feed: Feed) -> Any:
 
 
 def stamps_of(feeds: Sequence[Feed]) -> tuple[int, ...]:
-    """What to add to a bar's open time, in ms, per feed.
+    """Return what to add to a bar's open time, in ms, per feed.
 
     A bar of a longer interval is stamped with the open time of the last bar of the shortest interval
     that it contains: bars that close together arrive together and nothing is seen early.

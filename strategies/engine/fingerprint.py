@@ -47,7 +47,7 @@ def fingerprint_of(feeds: tuple[Feed, ...], objects: Iterable[Any], names: Names
 
 @lru_cache(maxsize=1024)
 def _known_name(cls: type) -> str:
-    """The name of the nearest class that a module knows.
+    """Return the name of the nearest class that a module knows.
 
     Couplers and some observers are of classes made for them, with a number or an UUID in the name.
     """
@@ -62,7 +62,7 @@ def _parameters(thing: Any) -> str:
 
 
 def _value(value: Any, depth: int) -> str:
-    """A text that is the same in every process: no addresses, no order of hashes."""
+    """Return a text that is the same in every process: no addresses, no order of hashes."""
     if isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, CodeType):
@@ -83,7 +83,7 @@ def _value(value: Any, depth: int) -> str:
 
 @lru_cache(maxsize=1024)
 def code_of(cls: type) -> str:
-    """The code of a class and of those it inherits from, up to Backtrader's and the library's."""
+    """Return the code of a class and of those it inherits from, up to Backtrader's and the library's."""
     return " ".join(_class(base) for base in cls.__mro__ if not is_backtrader(base) and _is_heap(base))
 
 

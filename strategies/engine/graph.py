@@ -121,14 +121,14 @@ class Anchors:
         self._empty = [
             each
             for each in self.containers
-            if not each.always and each.kind in (LIST, MAPPING) and not each.thing
+            if each.kind in (LIST, MAPPING) and not each.thing and not self.is_users(each.number)
         ]
         self._empty_things = [each.thing for each in self._empty]
         empty = {id(each) for each in self._empty}
         self._filled = [each for each in self.containers if id(each) not in empty]
 
     def changed_containers(self) -> list["Container"]:
-        """The containers whose content is not as it was built, in the order of their numbers."""
+        """Return the containers whose content is not as it was built, in the order of their numbers."""
         found = [each for each in self._filled if each.changed()]
         if any(self._empty_things):
             found += [each for each in self._empty if each.thing]
@@ -136,7 +136,7 @@ class Anchors:
         return found
 
     def changed(self) -> list["Instance"]:
-        """The objects whose attributes are not as they were built, in the order of their numbers.
+        """Return the objects whose attributes are not as they were built, in the order of their numbers.
 
         Most never change: one pass over all their values says so.
         """
@@ -180,7 +180,7 @@ class Anchors:
             self.origin.append((holder, part))
 
     def _visit(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
-        """Number a value that can change; refuse one that cannot be carried, if it is the user's."""
+        """Give a number to a value that can change; refuse one that cannot be carried, if it is the user's."""
         cls = type(value)
         number = self.numbers.get(id(value))
         if number is not None:
@@ -216,7 +216,7 @@ class Anchors:
 
     def _expand_container(self, number: int, thing: Any) -> None:
         cls = type(thing)
-        strict = self._is_users(number)
+        strict = self.is_users(number)
         keeps_count = False
         if isinstance(thing, dict):
             self._pairs(number, thing, strict=strict)
@@ -271,7 +271,7 @@ class Anchors:
             for at, each in enumerate(kind):
                 self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
 
-    def _is_users(self, number: int) -> bool:
+    def is_users(self, number: int) -> bool:
         """Whether an attribute of a class that is not Backtrader's holds this container."""
         holder, part = self.origin[number]
         while holder >= 0:
@@ -391,14 +391,14 @@ class Instance:
 class Container:
     """Content of one container (or random generator, buffer, array) as it was built."""
 
-    __slots__ = ("always", "base", "changes", "kind", "number", "saved", "thing")
+    __slots__ = ("always", "always_at_start", "base", "kind", "number", "saved", "thing")
 
     def __init__(self, number: int, thing: Any, base: type | None, *, always: bool = False) -> None:
         self.number = number
         self.thing = thing
         self.base = base
         self.kind = KINDS.get(base or type(thing), NUMPY)
-        self.always = always
+        self.always = self.always_at_start = always
         self.saved = self.kind[0](thing)
 
     def changed(self) -> bool:

@@ -305,7 +305,7 @@ def keep_tail(line: Any, number: int, horizon: Horizon, *, of_feed: bool) -> Non
 def kept_values(line: Any) -> int:
     """How many values up to the current one a state has to hold."""
     count: int = line.lencount
-    return count if count <= line._horizon.whole else min(count, 1 - line._floor)  # noqa: SLF001 -- the guarded line is ours
+    return count if count <= line._horizon.whole else min(count, 1 - line._floor)
 
 
 def is_line(thing: object) -> bool:

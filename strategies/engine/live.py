@@ -15,7 +15,7 @@ import backtrader as bt
 from strategies.engine import numeric
 from strategies.engine import state as form
 from strategies.engine.audit import ClassAttributes, refuse_globals, uses_sets
-from strategies.engine.errors import HistoryTooShort, NotCarriable, StateInvalid
+from strategies.engine.errors import CodeChanged, HistoryTooShort, NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
 from strategies.engine.graph import Anchors, Container, Instance
@@ -60,6 +60,9 @@ class Live:
         self.named = 1 + len(machine.cerebro.datas) + len(machine.strategies)
         self.line_writer = form.LineWriter(anchors.lines)
         self.visible = _visible(machine, anchors)
+        self.user_containers = [each for each in anchors.containers if anchors.is_users(each.number)]
+        self.contents = {each.number: self._content(each) for each in self.user_containers}
+        self.volatile: tuple[int, ...] = ()
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
 
@@ -67,7 +70,7 @@ class Live:
         self.horizon.loading = loading
 
     def dump(self) -> bytes:
-        """The bytes of what is now. Changes nothing that a strategy could see."""
+        """Return the bytes of what is now. Changes nothing that a strategy could see."""
         self._refuse_growth()
         form.trim_lines(self.anchors.lines)
         prune(self.machine)
@@ -86,8 +89,11 @@ class Live:
         return form.seal(bytes(writer.out), self.fingerprint)
 
     def _write_held(self, writer: Writer, changed: list[Container]) -> None:
-        """Write the containers that are still in use; what an attribute has let go of is forgotten."""
-        dropped = []
+        """Write the containers that are still in use; what an attribute has let go of is forgotten.
+
+        What the user's containers hold is written with them, so that other code can read them whole.
+        """
+        dropped = [each for each in self.user_containers if each not in changed]
         for container in changed:
             if self.anchors.is_held(container.number):
                 self._write_container(writer, container)
@@ -98,7 +104,8 @@ class Live:
             for container in used:
                 self._write_container(writer, container)
         for container in dropped:
-            container.restore()
+            if container in changed:
+                container.restore()
 
     def _refuse_growth(self) -> None:
         self.class_attributes.refuse_changes()
@@ -111,6 +118,7 @@ class Live:
         counters.next_order, counters.next_trade = numbers.orders.upcoming, numbers.trades.upcoming
         for value in (
             counters.next_order, counters.next_trade, counters.stamp, counters.trade_from, self.roots,
+            self.volatile, self.foundation(),
             self.recorder.memory(),
         ):  # fmt: skip
             writer.put(value)
@@ -153,6 +161,31 @@ class Live:
         path = (*self.anchors.path_of(number), *refusal.parts)
         return NotCarriable(refusal.what, refusal.remedy, path)
 
+    def _content(self, container: Container) -> bytes:
+        """Return a digest of a container as it was built."""
+        writer = Writer(self.anchors.numbers, self.names)
+        kind = container.base or type(container.thing)
+        try:
+            CONTENTS.get(kind, numeric.content)(writer, container.thing)
+        except NotCarriable as refusal:
+            raise self._located(refusal, container.number) from None
+        return blake2b(writer.out, digest_size=8).digest()
+
+    def foundation(self) -> bytes:
+        """Return a digest of what a state takes for granted: the contents that `__init__` always makes."""
+        fixed = b"".join(raw for number, raw in self.contents.items() if number not in self.volatile)
+        return blake2b(fixed, digest_size=8).digest() if fixed else b""
+
+    def differing(self, other: "Live") -> tuple[int, ...]:
+        """Return the containers that another building filled otherwise, by chance or by date."""
+        return tuple(number for number, raw in self.contents.items() if other.contents.get(number) != raw)
+
+    def set_volatile(self, numbers: tuple[int, ...]) -> None:
+        """Have these containers written always, and taken for granted never."""
+        self.volatile = numbers
+        for each in self.user_containers:
+            each.always = each.always_at_start or each.number in numbers
+
     def drive(self, values: list[tuple[int, tuple[float, ...]]], stamp: int) -> None:
         """Push the bars of one step, by index of the feed, and run the loop over them."""
         machine, counters = self.machine, self.counters
@@ -165,7 +198,7 @@ class Live:
         machine.cerebro.closed = False
 
     def tidy(self) -> None:
-        """What a dump does to the objects, for bars after which no state is written."""
+        """Do what a dump does to the objects, for bars after which no state is written."""
         if self.dumps_each_bar:
             self.dump()  # puts sets into the order that they have after a load
             return
@@ -234,6 +267,15 @@ class Live:
         self.machine.numbers.orders.upcoming = counters.next_order
         self.machine.numbers.trades.upcoming = counters.next_trade
         reader.get()
+        volatile, foundation = reader.get(), reader.get()
+        if type(volatile) is not tuple:
+            raise StateInvalid("no numbers of containers")
+        self.set_volatile(volatile)
+        if foundation != self.foundation():
+            raise CodeChanged(
+                "__init__ of the strategy does not make what it made when the state was written (a file, the"
+                " date or chance decides): make it depend on parameters only, or rebuild with Engine.rebuild"
+            )
         self.recorder.remember(reader.get())
 
     def _read_differences(self, reader: Reader) -> set[int]:
@@ -386,7 +428,7 @@ def _gated(original: Any) -> type:
 
 
 def plain_copy(value: Any) -> Any:
-    """A copy in dicts and lists, detached from the engine's objects."""
+    """Return a copy in dicts and lists, detached from the engine's objects."""
     if isinstance(value, dict):
         return {key: plain_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -394,7 +436,3 @@ def plain_copy(value: Any) -> Any:
             type(value)(plain_copy(item) for item in value) if type(value) in {list, tuple} else list(value)
         )
     return value
-
-
-def digest(raw: bytes) -> bytes:
-    return blake2b(raw, digest_size=8).digest()

@@ -49,7 +49,7 @@ def write(w: Any, value: Any) -> None:
 
 
 def content(w: Any, value: Any) -> None:
-    """What is written of an array or a random generator."""
+    """Write what is kept of an array or a random generator."""
     np = sys.modules["numpy"]
     if type(value) is np.random.Generator:
         w.put(type(value.bit_generator).__name__)
@@ -82,7 +82,7 @@ def fill(r: Any, value: Any) -> None:
 
 
 def _plain(state: Any) -> Any:
-    """The state of a bit generator holds arrays and numpy integers of its own."""
+    """Return the state of a bit generator holds arrays and numpy integers of its own."""
     if isinstance(state, dict):
         return {key: _plain(item) for key, item in state.items()}
     return state.copy() if hasattr(state, "tobytes") and hasattr(state, "copy") else state

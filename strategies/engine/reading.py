@@ -79,7 +79,7 @@ class Reader:
         return number | byte << shift
 
     def length(self) -> int:
-        """A count of things that take a byte each at least."""
+        """Return a count of things that take a byte each at least."""
         number = self.size()
         if number > len(self.raw) - self.at:
             raise StateInvalid("a length beyond the end")
@@ -100,7 +100,7 @@ class Reader:
         return self.take(self.size()).decode("utf-8", "surrogatepass")
 
     def name(self) -> str:
-        """A string that is a name: an attribute, a class, a function."""
+        """Return a string that is a name: an attribute, a class, a function."""
         found = self.get()
         if type(found) is not str:
             raise StateInvalid("a name that is no text")

@@ -54,20 +54,34 @@ class Former:
 
     def __init__(self, state: bytes, live: Live) -> None:
         self.live = live
-        self.attributes: dict[int, dict[str, Any]] = {}
-        self._strangers: dict[int, Unknown] = {}
-        self.reader = reader = Reader(form.unseal(state, None), self._anchor, _Lenient(live.names))  # type: ignore[arg-type]  # looks up the same
         self.feeds: tuple[str, ...] = ()
         self.strategies = 0
+        self._kinds: dict[int, int] = {}  # of the containers told of, by number
+        body = form.unseal(state, None)
         try:
-            self.counters = [reader.get() for _ in range(4)]
-            self.feeds, self.strategies = reader.get()
-            self.open_trades = reader.get()
-            self.lengths = form.read_lines(reader, None)
-            while (number := reader.size()) != END:
-                self._record(number - 1)
+            self._read(body)  # to learn what the numbers are
+            self._read(body)
         except WRONG as exc:
             raise StateInvalid(f"the former state cannot be read ({type(exc).__name__}: {exc})") from exc
+
+    def _read(self, body: bytes) -> None:
+        self.attributes: dict[int, dict[str, Any]] = {}
+        self._strangers: dict[int, Any] = {}
+        self.reader = reader = Reader(body, self._anchor, _Lenient(self.live.names))  # type: ignore[arg-type]  # looks up the same
+        self.counters = [reader.get() for _ in range(4)]
+        self.feeds, self.strategies = reader.get()
+        reader.get()
+        reader.get()
+        self.open_trades = reader.get()
+        self.lengths = form.read_lines(reader, None)
+        while (number := reader.size()) != END:
+            self._record(number - 1)
+
+    def _stranger(self, number: int) -> Any:
+        """Stand in for what the present code has no object for, with a container if it was one."""
+        if number not in self._strangers:
+            self._strangers[number] = EMPTY.get(self._kinds.get(number, 0), Unknown)()
+        return self._strangers[number]
 
     def _anchor(self, number: int) -> Any:
         machine = self.live.machine
@@ -76,12 +90,12 @@ class Former:
         if number <= len(self.feeds):
             return next(
                 (data for data in machine.cerebro.datas if data._name == self.feeds[number - 1]),
-                self._strangers.setdefault(number, Unknown()),
+                self._stranger(number),
             )
         at = number - 1 - len(self.feeds)
         if at < min(self.strategies, len(machine.strategies)):
             return machine.strategies[at]
-        return self._strangers.setdefault(number, Unknown())
+        return self._stranger(number)
 
     def _record(self, number: int) -> None:
         reader = self.reader
@@ -95,12 +109,13 @@ class Former:
             return
         holder = reader.size()
         name = reader.get() if holder else ""
-        content = self._content(kind)
+        content = self._content(number, kind)
         if holder:
             self.attributes.setdefault(holder - 1, {})[name] = content
 
-    def _content(self, kind: int) -> Any:
+    def _content(self, number: int, kind: int) -> Any:
         reader = self.reader
+        self._kinds[number] = kind
         if kind == tags.NDARRAY:
             first, second = reader.get(), reader.get()
             if isinstance(second, dict):
@@ -109,7 +124,9 @@ class Former:
             return numeric.read_array(first, second, by_column=by_column, writeable=writeable, raw=raw)
         if kind == tags.ARRAY:
             return reader.name(), reader.get()
-        made = EMPTY[kind]()
+        made = self._strangers.setdefault(number, EMPTY[kind]())
+        if isinstance(made, Unknown):  # on the first reading
+            made = EMPTY[kind]()
         for base in type(made).__mro__:
             if base in CONTENTS:
                 CONTENTS[base](reader, made)

@@ -156,7 +156,7 @@ class LineWriter:
 
 
 def read_lines(reader: Reader, lines: list[Any] | None) -> list[int]:
-    """The inverse of `write_lines`, into the lines, or past them if there are none; returns the lengths."""
+    """Undo `write_lines`, into the lines, or past them if there are none; returns the lengths."""
     length = floor = 0
     number, whole = reader.length(), reader.size()
     if lines is not None and (number != len(lines) or whole != lines[0]._horizon.whole):

@@ -100,7 +100,7 @@ class Names:
             self._admit(value)
 
     def _neighbours(self, cls: type) -> None:
-        """What the code of a class can reach by name: its module, its own attributes, its closures."""
+        """Return what the code of a class can reach by name: its module, its own attributes, its closures."""
         if id(cls) in self._seen:
             return
         self._seen.add(id(cls))
@@ -168,7 +168,7 @@ def is_backtrader(cls: type) -> bool:
 
 @lru_cache(maxsize=256)
 def names_of(participants: tuple[type, ...]) -> Names:
-    """The names of engines whose objects are of these classes; it never changes once it is made."""
+    """Return the names of engines whose objects are of these classes; it never changes once it is made."""
     return Names(participants)
 
 

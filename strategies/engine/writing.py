@@ -62,7 +62,7 @@ class Writer:
             self._uncommon(value)
 
     def size(self, number: int) -> None:
-        """A non-negative integer, seven bits to a byte."""
+        """Write a non-negative integer, seven bits to a byte."""
         out = self.out
         while number > 0x7F:
             out.append(number & 0x7F | 0x80)
@@ -214,7 +214,7 @@ def _bytes(w: Writer, content: bytes) -> None:
 
 
 def _text(w: Writer, tag: int, text: str) -> None:
-    """A tag with a text that is not worth remembering."""
+    """Write a tag with a text that is not worth remembering."""
     content = text.encode("utf-8", "surrogatepass")
     w.out.append(tag)
     w.size(len(content))
@@ -356,7 +356,7 @@ def _bytearray_content(w: Writer, value: bytearray) -> None:
 
 
 def _count(w: Writer, value: Any) -> None:
-    """The next number and the step, from the representation: the only view in every Python version."""
+    """Write the next number and the step, from the representation: the only view in every Python version."""
     _text(w, COUNT, repr(value)[len("count(") : -1])
 
 
@@ -443,7 +443,7 @@ def _order(w: Writer, value: Any) -> None:
 
 def _parameters(cls: type) -> Callable[[Writer, Any], None]:
     """Parameters of an order: only those that are not the default."""
-    token, defaults = f"{token_of(cls)}.params", dict(cls.params._getpairs())  # type: ignore[attr-defined]  # noqa: SLF001
+    token, defaults = f"{token_of(cls)}.params", dict(cls.params._getpairs())  # type: ignore[attr-defined]
 
     def write(w: Writer, value: Any) -> None:
         if not w.refer(value):
