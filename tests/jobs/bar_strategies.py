@@ -49,3 +49,18 @@ class Remembers(bt.Strategy):
         self.seen += self.p.step
         if self.seen == 20:
             self.buy(size=1.0)
+
+
+class Labelled(bt.Strategy):
+    """Decides from prices and the position alone; `label` changes the parameters and no decision."""
+
+    params = (("label", "a"),)
+
+    def __init__(self):
+        self.cross = bt.ind.CrossOver(bt.ind.SMA(period=3), bt.ind.SMA(period=8))
+
+    def next(self):
+        if not self.position and self.cross > 0:
+            self.buy()
+        elif self.position and self.cross < 0:
+            self.close()

@@ -49,7 +49,7 @@ def world(database_url, tmp_path):
         rt.database.close()
 
 
-def config_text(strategy="moves:BuyEveryOther", lookback=0, **parameters):
+def config_text(strategy="moves:BuyEveryOther", lookback=0, risk=None, **parameters):
     return json.dumps(
         {
             "id": "b",
@@ -57,6 +57,7 @@ def config_text(strategy="moves:BuyEveryOther", lookback=0, **parameters):
             "symbol": "BTCUSDT",
             "broker": {"type": "paper", "trading_mode": "paper", "cash": 1_000_000.0, "commission": 0.0},
             "strategy": {"type": strategy, "parameters": parameters},
+            "risk_management": risk or {},
             "data": {"data_source": "generated", "seed": 3, "interval": "5s", "lookback_bars": lookback},
         }
     )
@@ -276,6 +277,30 @@ def test_changed_parameters_take_over_what_the_bot_has(world):
     assert len(after) == 10 + 15
     assert after[-3][0] == before[0] + INTERVAL
     assert after[-3][2] == before[2], "cash is the bot's, not the configuration's"
+
+
+@pytest.mark.parametrize("risk", [{}, {"stop_loss_pct": 0.4, "take_profit_pct": 0.4}])
+def test_a_change_that_decides_nothing_leaves_the_ledger_as_it_would_have_been(world, risk):
+    """R3.7, D9: account, position and protective orders are carried into the changed strategy."""
+    rt = world()
+    quiet, edited = (add(rt, config_text("moves:Labelled", lookback=40, risk=risk)) for _ in range(2))
+    run_bars([quiet, edited], rt)
+    for turn in range(12):
+        advance(rt, 7)
+        changed = config_text("moves:Labelled", lookback=40, risk=risk, label=f"b{turn}")
+        with rt.database.write() as connection:
+            connection.execute(
+                trading_bots.update().where(trading_bots.c.id == edited).values(config=changed)
+            )
+    columns = ("bar", "equity", "cash", "positions")
+    expected = rows(rt, bot_steps, *columns, bot_id=quiet)
+    found = rows(rt, bot_steps, *columns, bot_id=edited)
+    differing = [(left, right) for left, right in zip(expected, found, strict=True) if left != right]
+    assert differing == []
+    trades = ("number", "entry_bar", "exit_bar", "entry_price", "exit_price", "net_pnl", "exit_reason")
+    assert rows(rt, trading_trades, *trades, bot_id=quiet) == rows(rt, trading_trades, *trades, bot_id=edited)
+    assert len(rows(rt, trading_trades, "number", bot_id=quiet)) >= 4
+    assert row_of(rt, edited).total_pnl == row_of(rt, quiet).total_pnl
 
 
 def test_a_deeper_read_is_mended_by_replaying_the_stored_bars(world):
