@@ -8,13 +8,12 @@ shows at run time (a list in the class that was appended to) when it happens.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dis import Instruction, get_instructions
-from functools import lru_cache
 from operator import is_
 from types import CodeType, FunctionType
 from typing import Any, Final
 
 from strategies.engine.errors import NotCarriable
-from strategies.engine.vocabulary import is_backtrader
+from strategies.engine.vocabulary import is_backtrader, remembered
 
 CONTAINERS: Final = (list, dict, set, deque, bytearray)
 CHANGING: Final = frozenset(
@@ -25,7 +24,7 @@ SUBSCRIPT_WITHIN: Final = 4  # instructions from a name to the assignment of one
 REMEDY: Final = "keep it in an attribute, set in __init__"
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def functions_of(cls: type) -> tuple[FunctionType, ...]:
     """Return the functions that the user's part of a class is made of."""
     return tuple(
@@ -54,7 +53,7 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
             yield from codes_of(constant)
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def written_names(cls: type) -> frozenset[str]:
     """Attributes that the user's code of a class sets, on anything."""
     return frozenset(
@@ -66,7 +65,7 @@ def written_names(cls: type) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def uses_sets(cls: type) -> bool:
     """Whether the user's code of a class can make a set that changes."""
     return any(
@@ -77,7 +76,7 @@ def uses_sets(cls: type) -> bool:
     )
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def global_written(cls: type) -> tuple[str, str] | None:
     """Return the method and the name of a global of its module that a class changes, if it does."""
     for function in functions_of(cls):

@@ -18,7 +18,7 @@ class CodeChanged(EngineError):
 
 
 class NotCarriable(EngineError):
-    """An object that cannot be written into a state. `path` is where it hangs, `remedy` what to do instead."""
+    """Something that a state cannot hold. `path` is where it hangs, `remedy` what to do instead."""
 
     def __init__(self, what: str, remedy: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(what, remedy, path)

@@ -68,7 +68,7 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
         return True
 
     def _tick_fill(self, force: bool = False) -> None:
-        names = vars(self)
+        names: dict[str, Any] = self.__dict__
         if force or names[TICKS[0]] is None:
             for name, line in zip(TICKS, self.lines.lines, strict=False):
                 names[name] = line._tail[line._idx]
@@ -85,7 +85,8 @@ class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no typ
 def new_feed(feed: Feed) -> Any:
     """Make the Backtrader feed; an intraday one is days to Backtrader unless it is told."""
     timeframe, factor = TIMEFRAMES[feed.interval[-1]]
-    return PushFeed(
+    make: Any = PushFeed  # its metaclass takes the parameters
+    return make(
         dataname=feed.name, name=feed.name, timeframe=timeframe, compression=int(feed.interval[:-1]) * factor
     )
 

@@ -8,7 +8,6 @@ versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
 
 import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from hashlib import blake2b
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -17,7 +16,7 @@ import backtrader as bt
 
 from strategies.engine.state import VERSION
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import Names, is_backtrader
+from strategies.engine.vocabulary import Names, is_backtrader, remembered
 
 SIZE: Final = 12
 NOT_CODE: Final = frozenset(
@@ -45,7 +44,7 @@ def fingerprint_of(feeds: tuple[Feed, ...], objects: Iterable[Any], names: Names
     return blake2b("\n".join(parts).encode("utf-8", "surrogatepass"), digest_size=SIZE).digest()
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def _known_name(cls: type) -> str:
     """Return the name of the nearest class that a module knows.
 
@@ -61,7 +60,7 @@ def _parameters(thing: Any) -> str:
     return " ".join(f"{name}={_value(value, 0)}" for name, value in vars(thing).items())
 
 
-def _value(value: Any, depth: int) -> str:
+def _value(value: Any, depth: int) -> str:  # noqa: PLR0911 -- one kind of value a line
     """Return a text that is the same in every process: no addresses, no order of hashes."""
     if isinstance(value, PLAIN):
         return repr(value)
@@ -81,7 +80,7 @@ def _value(value: Any, depth: int) -> str:
     return f"<{type(value).__qualname__}{text}>"
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def code_of(cls: type) -> str:
     """Return the code of a class and of those it inherits from, up to Backtrader's and the library's."""
     return " ".join(_class(base) for base in cls.__mro__ if not is_backtrader(base) and _is_heap(base))

@@ -18,7 +18,6 @@ from decimal import Decimal
 from dis import get_instructions
 from enum import Enum
 from fractions import Fraction
-from functools import lru_cache
 from io import BytesIO, StringIO
 from itertools import chain, count, islice
 from logging import Logger
@@ -52,7 +51,7 @@ from strategies.engine.refusals import (
     is_plain_class,
     refused,
 )
-from strategies.engine.vocabulary import is_backtrader
+from strategies.engine.vocabulary import is_backtrader, remembered
 from strategies.engine.writing import CONTENTS
 
 PLAIN: Final = frozenset(
@@ -63,11 +62,11 @@ FIXED: Final = (  # what has no state of its own, or none that a strategy may ch
     type, FunctionType, BuiltinFunctionType, MethodWrapperType, WrapperDescriptorType, Enum, Pattern, Logger,
     PurePath, property, staticmethod, classmethod,
 )  # fmt: skip
-LISTS: Final = (list, deque)
+UNCHANGING: Final = (*FIXED, tuple, frozenset)
 STRUCTURE: Final = frozenset(  # set up once by Backtrader and only read afterwards
     {"plotinfo", "plotlines", "_lineiterators", "ddatas", "dnames", "lines", "l", "datas", "datasbyname",
-     "stcount", "_alnames", "indobscsv", "feeds", "stores", "_pretimers", "strats", "_feed", "bindings", "array",
-     "_datas", "_minperiods", "_orders", "runstrats", "runningstrats", *HOT}
+     "stcount", "_alnames", "indobscsv", "feeds", "stores", "_pretimers", "strats", "_feed", "bindings",
+     "array",     "_datas", "_minperiods", "_orders", "runstrats", "runningstrats", *HOT}
 )  # fmt: skip
 RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "strategy", "p", "params"})
 SET_BY_BACKTRADER: Final = frozenset(
@@ -103,7 +102,7 @@ class Anchors:
 
     def watch(self) -> None:
         """Take the baseline: everything is as it was built."""
-        mine = {type(each) for each in self.objects if not is_backtrader(type(each))}
+        mine: set[Any] = {type(each) for each in self.objects if not is_backtrader(type(each))}
         written: frozenset[str] = frozenset().union(*map(written_names, mine))
         for number, thing in enumerate(self.objects):
             if type(thing) not in CONTENTS and not numeric.is_mutable(thing):
@@ -180,8 +179,8 @@ class Anchors:
             self.origin.append((holder, part))
 
     def _visit(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
-        """Give a number to a value that can change; refuse one that cannot be carried, if it is the user's."""
-        cls = type(value)
+        """Give a number to what can change; refuse the user's that cannot be carried."""
+        cls: Any = type(value)
         number = self.numbers.get(id(value))
         if number is not None:
             if number in self.holders:
@@ -189,7 +188,20 @@ class Anchors:
         elif cls in CONTENTS or numeric.is_mutable(value):
             self.holders[len(self.objects)] = [(holder, part)]
             self._add(value, holder, part)
-        elif cls is tuple or cls is frozenset:
+        elif (
+            is_plain_class(cls)
+            and not (strict and issubclass(cls, NEVER))
+            and not isinstance(value, UNCHANGING)
+        ):
+            if not _is_empty(value):
+                self._add(value, holder, part)
+        else:
+            self._visit_fixed(value, holder, part, strict=strict)
+
+    def _visit_fixed(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
+        """Look through what does not change itself for what can."""
+        cls: Any = type(value)
+        if isinstance(value, tuple | frozenset):
             for at, item in enumerate(value):
                 if type(item) not in PLAIN:
                     self._visit(item, holder, f"{part}[{at}]", strict=strict)
@@ -198,11 +210,9 @@ class Anchors:
         elif isinstance(value, FIXED) or cls is count or numeric.is_number(value):
             if strict and cls is FunctionType:
                 self._closure(value, holder, part)
-        elif is_plain_class(cls) and not (strict and issubclass(cls, NEVER)):
-            if not _is_empty(value):
-                self._add(value, holder, part)
         elif strict:
-            raise NotCarriable(*refused(value).args[:2], (*self.path_of(holder), part))
+            refusal = refused(value)
+            raise NotCarriable(refusal.what, refusal.remedy, (*self.path_of(holder), part))
 
     def _closure(self, function: FunctionType, holder: int, part: str) -> None:
         for cell in function.__closure__ or ():
@@ -237,7 +247,7 @@ class Anchors:
                 self._visit(value, number, part, strict=strict)
 
     def _expand_instance(self, number: int, thing: Any) -> None:
-        cls = type(thing)
+        cls: Any = type(thing)
         if is_line(thing):
             self.lines.append(thing)
             keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
@@ -254,12 +264,16 @@ class Anchors:
                 self._visit(value, number, name, strict=own)
         base = container_base(cls)
         if base is not None and base in CONTENTS:
-            if issubclass(base, dict):
-                self._pairs(number, thing, strict=users)
-            else:
-                for at, value in enumerate(thing):
-                    self._visit(value, number, f"[{at}]", strict=users)
-            self.containers.append(Container(number, thing, base))
+            self._expand_base(number, thing, base, strict=users)
+
+    def _expand_base(self, number: int, thing: Any, base: type, *, strict: bool) -> None:
+        """Look into an object that is a container as well."""
+        if issubclass(base, dict):
+            self._pairs(number, thing, strict=strict)
+        else:
+            for at, value in enumerate(thing):
+                self._visit(value, number, f"[{at}]", strict=strict)
+        self.containers.append(Container(number, thing, base))
 
     def _expand_structure(self, number: int, thing: Any) -> None:
         """Lines and what calculates below: held in containers that do not change and are not watched."""
@@ -408,7 +422,7 @@ class Container:
         self.kind[2](self.thing, self.saved)
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def is_static(cls: type) -> bool:
     """Whether no method of a class of Backtrader's that runs after the start sets an attribute."""
     if not is_backtrader(cls) or not issubclass(
@@ -425,7 +439,7 @@ def is_static(cls: type) -> bool:
     )
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def _operations(function: FunctionType) -> frozenset[str]:
     return frozenset(operation.opname for operation in get_instructions(function))
 

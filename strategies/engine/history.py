@@ -18,18 +18,18 @@ Lines of data feeds are different in one thing: in the reference run the array h
 
 from array import array
 from collections.abc import Callable
-from functools import cache
 from math import modf, trunc
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import backtrader as bt
 from backtrader.utils import num2date, time2num
 
 from strategies.engine.errors import EngineError, HistoryTooShort, LooksAhead
+from strategies.engine.vocabulary import remembered
 
 NAN: Final = float("nan")
 LEARNING_BARS: Final = 16  # bars after the longest minimum period in which reads are noted
-Values = array  # HistoryLine has a property of that name
+Values: TypeAlias = "array[float]"  # HistoryLine has a property of the name `array`
 HOT: Final = ("_tail", "_idx", "lencount", "extension", "_floor", "_horizon", "_number")
 IGNORED: Final = frozenset(
     {"__module__", "__qualname__", "__doc__", "__slots__", "__annotations__", "__dict__"}
@@ -265,7 +265,7 @@ class FeedLine(HistoryLine):
         )
 
 
-@cache
+@remembered
 def _kept(original: type, guard: type) -> type:
     """One derived class per original class: made anew for each engine they would pile up.
 

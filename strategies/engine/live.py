@@ -6,7 +6,6 @@ leaves them in disorder, which the next `load` repairs, because it trusts nothin
 """
 
 from collections.abc import Callable
-from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -19,14 +18,14 @@ from strategies.engine.errors import CodeChanged, HistoryTooShort, NotCarriable,
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
 from strategies.engine.graph import Anchors, Container, Instance
-from strategies.engine.history import Horizon, is_line
+from strategies.engine.history import is_line
 from strategies.engine.machine import Configure, Machine
 from strategies.engine.reading import CONTENTS as READ_CONTENTS
 from strategies.engine.reading import WRONG, Reader, set_attributes
 from strategies.engine.record import Recorder
 from strategies.engine.state import Counters
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import is_backtrader, names_of
+from strategies.engine.vocabulary import remembered, is_backtrader, names_of
 from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
 
 END: Final = 0
@@ -43,11 +42,10 @@ class Live:
         gate(machine.broker)
         for data in machine.cerebro.datas:
             data._tick_nullify()
-        self.horizon = horizon = Horizon()
+        self.horizon = horizon = machine.horizon
         self.anchors = anchors = Anchors(_roots(machine), horizon)
         horizon.settle(_longest(anchors.objects))
         horizon.name_of = lambda number: ".".join(anchors.path_of(number)) or "a line"
-        machine.loading = self._set_loading
         self.recorder = Recorder(machine.tell, machine.cerebro.datas)
         machine.notify = self.recorder.notify
         self.names = names_of(tuple({type(each.thing): None for each in anchors.instances}))
@@ -65,9 +63,6 @@ class Live:
         self.volatile: tuple[int, ...] = ()
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
-
-    def _set_loading(self, loading: bool) -> None:
-        self.horizon.loading = loading
 
     def dump(self) -> bytes:
         """Return the bytes of what is now. Changes nothing that a strategy could see."""
@@ -152,7 +147,7 @@ class Live:
         else:
             writer.size(0)
         try:
-            write = CONTENTS.get(kind, numeric.content)
+            write: Any = CONTENTS.get(kind, numeric.content)
             write(writer, container.thing)
         except NotCarriable as refusal:
             raise self._located(refusal, container.number) from None
@@ -166,7 +161,8 @@ class Live:
         writer = Writer(self.anchors.numbers, self.names)
         kind = container.base or type(container.thing)
         try:
-            CONTENTS.get(kind, numeric.content)(writer, container.thing)
+            write: Any = CONTENTS.get(kind, numeric.content)
+            write(writer, container.thing)
         except NotCarriable as refusal:
             raise self._located(refusal, container.number) from None
         return blake2b(writer.out, digest_size=8).digest()
@@ -289,18 +285,8 @@ class Live:
                     reader.get()  # of which root it is what, for who reads it with other code
                 _fill(reader, thing)
                 continue
-            if flags & SET:
-                attributes = reader.attributes()
-                set_attributes(thing, attributes)
-                if TICKS[0] in attributes or "_dlens" in attributes:
-                    told.add(number - 1)
-            if flags & GONE:
-                for name in reader.get():
-                    object.__delattr__(thing, name)
-            if flags & ORDERED:
-                names = vars(thing)
-                values = [(name, names.pop(name)) for name in reader.get()]
-                names.update(values)
+            if _apply(reader, thing, flags):
+                told.add(number - 1)
         return told
 
     def _derive(self, told: set[int]) -> None:
@@ -312,6 +298,22 @@ class Live:
         for strategy in self.machine.strategies:
             if numbers[id(strategy)] not in told:
                 strategy._dlens = [len(data) for data in strategy.datas]
+
+
+def _apply(reader: Reader, thing: Any, flags: int) -> bool:
+    """Change the attributes of an object; say whether those were told that a state may leave out."""
+    attributes: dict[str, Any] = {}
+    if flags & SET:
+        attributes = reader.attributes()
+        set_attributes(thing, attributes)
+    if flags & GONE:
+        for name in reader.get():
+            object.__delattr__(thing, name)
+    if flags & ORDERED:
+        names = vars(thing)
+        values = [(name, names.pop(name)) for name in reader.get()]
+        names.update(values)
+    return TICKS[0] in attributes or "_dlens" in attributes
 
 
 def _fill(reader: Reader, thing: Any) -> None:
@@ -400,7 +402,7 @@ def _visible(machine: Machine, anchors: Anchors) -> frozenset[int]:
 
 
 def _longest(objects: list[Any]) -> int:
-    return max(thing._minperiod for thing in objects if isinstance(thing, bt.LineRoot))
+    return max(int(thing._minperiod) for thing in objects if isinstance(thing, bt.LineRoot))
 
 
 def _made(strategy: Any) -> int:
@@ -412,19 +414,20 @@ def gate(broker: Any) -> None:
     broker.__class__ = _gated(type(broker))
 
 
-@cache
+@remembered
 def _gated(original: Any) -> type:
     inner: Callable[..., Any] = original.submit
 
     def submit(self: Any, order: Any, *args: Any, **kwargs: Any) -> Any:
         if not self.cerebro.closed:
             return inner(self, order, *args, **kwargs)
-        order.reject(self)
+        order.reject()
         self.notify(order)
         return order
 
     attributes = {"submit": submit, "__module__": original.__module__, "__qualname__": original.__qualname__}
-    return type.__new__(type(original), original.__name__, (original,), attributes)
+    made: type = type.__new__(type(original), original.__name__, (original,), attributes)
+    return made
 
 
 def plain_copy(value: Any) -> Any:

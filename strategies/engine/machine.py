@@ -18,6 +18,7 @@ from backtrader.utils import num2date
 
 from strategies.engine.errors import EngineError, NotCarriable
 from strategies.engine.feed import new_feed
+from strategies.engine.history import Horizon
 from strategies.engine.supplements import carry_analyzers, carry_histories
 from strategies.engine.values import Feed
 
@@ -36,14 +37,17 @@ class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no typ
     closed = False  # orders are rejected, see `live.gate`
 
     def _runnext(self, runstrats: list[Any]) -> None:
+        del runstrats
         raise _Started
 
     def _runnext_old(self, runstrats: list[Any]) -> None:
+        del runstrats
         raise NotCarriable(
             "oldsync", "leave it at False, as it has been since Backtrader 1.9.0", ("cerebro", "p")
         )
 
     def __call__(self, iterstrat: Any) -> Any:
+        del iterstrat
         raise NotCarriable("optstrategy", "add the strategy with fixed parameters", ("cerebro",))
 
 
@@ -91,37 +95,25 @@ class Machine:
 
     def __init__(self, configure: Configure, feeds: tuple[Feed, ...]) -> None:
         self.numbers = OwnNumbers()
+        self.horizon = Horizon()
         self.cerebro = cerebro = _PausedCerebro()
         self.pushed = [new_feed(feed) for feed in feeds]
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
-        known = [(vars(module), len(vars(module))) for module in MADE_IN]
         with self.numbers:
-            try:
-                cerebro.run(runonce=False, preload=False, exactbars=0, live=False)
-            except _Started:
-                pass
-            else:
-                raise EngineError("Cerebro ran to its end without starting the strategies")
-        for names, size in known:
-            # Each coupler and each observer of all feeds made classes that the module would keep for ever.
-            for name in list(islice(reversed(names), len(names) - size)):
-                del names[name]
-        if not cerebro.runningstrats:
-            raise EngineError("no strategy runs: all of them raised StrategySkipError")
+            _run_to_the_loop(cerebro)
         self.broker = cerebro._broker
+        self.strategies: list[Any] = cerebro.runningstrats
         for data in self.pushed:
             data.plain = not (data._filters or data._tzinput or data.p.fromdate or data.p.todate)
             data.reads_ahead = bool(data._filters) and not cerebro._doreplay
         carry_histories(self.broker)
-        for strategy in cerebro.runningstrats:
+        for strategy in self.strategies:
             carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])
-        self.strategies: list[Any] = cerebro.runningstrats
         self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         self.clocks = [data.lines.datetime for data in self.datas]
         self.followers = _followers(self.datas)
-        self.loading: Callable[[bool], None] = _ignore
         self.notify: Callable[[Any, Any], None] = self.tell
 
     def passes(self) -> None:
@@ -129,10 +121,10 @@ class Machine:
         while not self.cerebro._event_stop and self._pass():
             pass
 
-    def _pass(self) -> bool:
-        self.loading(True)
+    def _pass(self) -> bool:  # noqa: C901 -- the shape of Backtrader's own loop, to be compared with it
+        self.horizon.loading = True
         stamp = self._deliver()
-        self.loading(False)
+        self.horizon.loading = False
         if stamp is None:
             return False
         cerebro, strategies = self.cerebro, self.strategies
@@ -155,7 +147,7 @@ class Machine:
             cerebro._next_writers(strategies)
         return True
 
-    def _deliver(self) -> float | None:
+    def _deliver(self) -> float | None:  # noqa: C901 -- as above
         """Move the feeds to the next moment; return its stamp, None if there is nothing to deliver."""
         datas = self.datas
         stamps = [
@@ -190,7 +182,7 @@ class Machine:
                 data.rewind()
             elif not data.replaying:
                 data._tick_fill(force=True)
-        return moment
+        return float(moment)
 
     def _settle_orders(self) -> None:
         """Backtrader's `_brokernotify`."""
@@ -204,11 +196,24 @@ class Machine:
         owner._addnotification(order, quicknotify=self.cerebro.p.quicknotify)
 
 
+def _run_to_the_loop(cerebro: Any) -> None:
+    """Let Backtrader build and start everything."""
+    known = [(vars(module), len(vars(module))) for module in MADE_IN]
+    try:
+        cerebro.run(runonce=False, preload=False, exactbars=0, live=False)
+    except _Started:
+        pass
+    else:
+        raise EngineError("Cerebro ran to its end without starting the strategies")
+    for names, size in known:
+        # Each coupler and each observer of all feeds made classes that the module would keep for ever.
+        for name in list(islice(reversed(names), len(names) - size)):
+            del names[name]
+    if not cerebro.runningstrats:
+        raise EngineError("no strategy runs: all of them raised StrategySkipError")
+
+
 def _followers(datas: list[Any]) -> list[bool]:
     """Resampled feeds do not lead the clock, unless there is nothing else (as in `_runnext`)."""
     follows = [bool(data.resampling and not data.replaying) for data in datas]
     return [False] * len(datas) if all(follows) else follows
-
-
-def _ignore(_: bool) -> None:
-    """Until the lines of the feeds are guarded there is nobody to tell."""

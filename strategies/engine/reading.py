@@ -31,6 +31,7 @@ from strategies.engine.refusals import container_base, is_plain_class
 from strategies.engine.vocabulary import SHAPES, STRINGS, Names, token_of
 from strategies.engine.writing import DOUBLE, plain_method
 
+SEVEN_BITS: Final = 0x7F
 LONGEST_COUNTER: Final = 400
 ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+\-]{1,32}(/[A-Za-z0-9_+\-]{1,32}){0,3}")
 COUNTER: Final = re.compile(
@@ -38,7 +39,8 @@ COUNTER: Final = re.compile(
 )
 SHAPED_CLASSES: Final = {token_of(cls): (cls, shape) for cls, shape in SHAPES.items()}
 WRONG: Final = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, ArithmeticError,
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
+    ArithmeticError,
     AssertionError, MemoryError, LookupError, NotImplementedError,
 )  # fmt: skip
 
@@ -71,8 +73,8 @@ class Reader:
     def size(self) -> int:
         raw, at = self.raw, self.at
         shift = number = 0
-        while (byte := raw[at]) > 0x7F:
-            number |= (byte & 0x7F) << shift
+        while (byte := raw[at]) > SEVEN_BITS:
+            number |= (byte & SEVEN_BITS) << shift
             shift += 7
             at += 1
         self.at = at + 1
@@ -308,9 +310,11 @@ def _subclass(r: Reader) -> Any:
         content = r.get()
         if type(content) is not base:
             raise StateInvalid("a value of the wrong kind")
-        found = base.__new__(cls, content)
+        make: Any = base.__new__
+        found = make(cls, content)
     else:
-        found = r.remember(base.__new__(cls))
+        make = base.__new__
+        found = r.remember(make(cls))
         CONTENTS[base](r, found)
     set_attributes(found, r.attributes())
     return found
@@ -447,7 +451,8 @@ FORBIDDEN: Final = frozenset(
 )  # fmt: skip
 BUILTIN_TYPES: Final = {
     cls.__name__: cls for cls in
-    (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, object, type(None), range)
+    (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, object,
+     type(None), range)
 }  # fmt: skip
 CONTENTS: Final[dict[type, Callable[[Reader, Any], None]]] = {
     list: _fill_list, dict: _fill_dict, set: _fill_set, deque: _fill_deque, OrderedDict: _fill_dict,

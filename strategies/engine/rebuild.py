@@ -167,6 +167,23 @@ def _move_account(former: Former, broker: Any) -> None:
     for data, position in old.get("positions", {}).items():
         if isinstance(data, Unknown) and position.size:
             raise EngineError("the former state holds a position in a feed that there is no longer")
+    _move_books(broker, old)
+    _adopt_orders(former, broker)
+    if not is_backtrader(type(broker).__mro__[1]):
+        for name, value in old.items():
+            if name in vars(broker) and name not in BOOKS and _is_plain(value):
+                setattr(broker, name, value)
+
+
+def _adopt_orders(former: Former, broker: Any) -> None:
+    """Give the orders the commission schemes of now."""
+    for thing in former.reader.memo:
+        if isinstance(thing, bt.Order) and isinstance(thing.comminfo, Unknown):
+            known = not isinstance(thing.data, Unknown)
+            thing.comminfo = broker.getcommissioninfo(thing.data) if known else None
+
+
+def _move_books(broker: Any, old: dict[str, Any]) -> None:
     for name in BOOKS:
         book = getattr(broker, name, None)
         if book is None:
@@ -177,14 +194,6 @@ def _move_account(former: Former, broker: Any) -> None:
             book.update({key: value for key, value in content.items() if not isinstance(key, Unknown)})
         elif content:
             book.extend(order for order in content if not isinstance(order.data, Unknown))
-    for thing in former.reader.memo:
-        if isinstance(thing, bt.Order) and isinstance(thing.comminfo, Unknown):
-            known = not isinstance(thing.data, Unknown)
-            thing.comminfo = broker.getcommissioninfo(thing.data) if known else None
-    if not is_backtrader(type(broker).__mro__[1]):
-        for name, value in old.items():
-            if name in vars(broker) and name not in BOOKS and _is_plain(value):
-                setattr(broker, name, value)
 
 
 def _is_plain(value: Any) -> bool:

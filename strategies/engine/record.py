@@ -107,10 +107,11 @@ class Recorder:
     def remember(self, memory: Iterable[tuple[Any, ...]]) -> None:
         """Take back what `memory` returned."""
         self.orders, self.trades = [], []
-        self.open = {
-            (at, tradeid): OpenTrade(order, dict(info), *numbers, exit_order, dict(exit_info))
-            for at, tradeid, order, info, *numbers, exit_order, exit_info in memory
-        }
+        self.open = {}
+        for at, tradeid, order, info, size, largest, left, value, exit_order, exit_info in memory:
+            self.open[at, tradeid] = OpenTrade(
+                order, dict(info), size, largest, left, value, exit_order, dict(exit_info)
+            )
 
 
 def texts(info: Mapping[Any, Any]) -> dict[str, str]:

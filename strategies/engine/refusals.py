@@ -5,7 +5,6 @@ import socket
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from functools import lru_cache
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -21,6 +20,7 @@ from weakref import ReferenceType
 import backtrader as bt
 
 from strategies.engine.errors import NotCarriable
+from strategies.engine.vocabulary import remembered
 
 POINTER: Final = 8
 NEVER: Final = (threading.Thread, socket.socket, io.IOBase)
@@ -71,7 +71,7 @@ def refused(value: Any) -> NotCarriable:
     return NotCarriable(f"an object of {name}", OTHERWISE)
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def is_plain_class(cls: type) -> bool:
     """Whether instances consist of attributes and at most a known container, nothing hidden in C."""
     if not all(
@@ -93,12 +93,12 @@ def _slots(cls: type) -> int:
     )
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def container_base(cls: type) -> type | None:
     return next((base for base in cls.__mro__ if base in PLAIN_CONTAINERS), None)
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def has_slots(cls: type) -> bool:
     """Whether attributes are not all in a `__dict__`."""
     return cls.__dictoffset__ == 0 or any(vars(base).get("__slots__") for base in cls.__mro__)

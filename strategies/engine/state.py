@@ -23,6 +23,7 @@ HEADER: Final = struct.Struct("<4sBB12s8s")
 CHECKED_FROM: Final = 18
 PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it saves
 NAN: Final = float("nan")
+SEVEN_BITS: Final = 0x7F
 LARGEST: Final = 1 << 28
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
 
@@ -197,8 +198,8 @@ def trim_lines(lines: list[Any]) -> None:
 
 def _varint(number: int) -> bytes:
     out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
+    while number > SEVEN_BITS:
+        out.append(number & SEVEN_BITS | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)

@@ -4,14 +4,14 @@ They compute what the originals compute, from what is known bar by bar.
 """
 
 from collections import OrderedDict
-from functools import lru_cache
 from typing import Any, Final
 
 import backtrader as bt
 
 from strategies.engine.errors import NotCarriable
+from strategies.engine.vocabulary import remembered
 
-READABLE: Final = (type(iter(())), type(iter([])))
+READABLE: Final[tuple[Any, ...]] = (type(iter(())), type(iter([])))
 
 
 class Remaining:
@@ -97,14 +97,15 @@ def taken_in(
     return count + 1, year, start, value, years
 
 
-@lru_cache(maxsize=1)
+@remembered
 def _annual_return() -> type:
     original = bt.analyzers.AnnualReturn
     attributes = {
         "next": YearByYear.next, "stop": YearByYear.stop, "__module__": original.__module__,
         "__qualname__": original.__qualname__,
     }  # fmt: skip
-    return type.__new__(type(original), original.__name__, (original,), attributes)
+    made: type = type.__new__(type(original), original.__name__, (original,), attributes)
+    return made
 
 
 def carry_analyzers(analyzers: list[Any]) -> None:

@@ -10,10 +10,10 @@ import math
 import operator
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import backtrader as bt
 from backtrader.utils.autodict import AutoDict, AutoDictList, AutoOrderedDict, DotDict
@@ -40,8 +40,10 @@ STRINGS: Final = (
     "_when", "_dtwhen", "_dwhen", "_lastcall", "_nexteos", "_curdate", "_curmonth", "_monthmask", "_curweek",
     "_weekmask", "lastwhen", "_nextdteos", "_lasteos", "_lastdteos", "_firstbar", "compcount", "_dlen",
     "_barstack", "_barstash", "bar", "close", "low", "high", "open", "volume", "openinterest", "cheat",
-    "_tz", "_closed", "reason", "logic", "positions", "pending", "submitted", "_toactivate", "_pchildren", "_ocos",
-    "_ocol", "d_credit", "notifs", "orders", "_trades", "opens", "entered", "refused_by", "day", "day_entries",
+    "_tz", "_closed", "reason", "logic", "positions",
+    "pending", "submitted", "_toactivate", "_pchildren",
+    "_ocos", "_ocol", "d_credit", "notifs", "orders", "_trades", "opens", "entered", "refused_by", "day",
+    "day_entries",
     "day_result", "open_entries", "keepers",
 )  # fmt: skip
 CODE_OF_STRING: Final = {text: code for code, text in enumerate(STRINGS)}
@@ -52,8 +54,14 @@ SHAPES: Final = {  # attributes in the order in which Backtrader's constructors 
     bt.order.OrderExecutionBit: tuple(vars(bt.order.OrderExecutionBit())),
     bt.position.Position: tuple(vars(bt.position.Position())),
 }
+Function = TypeVar("Function", bound=Callable[..., Any])
 FRAMEWORK: Final = ("backtrader.", "strategies.engine.")
 LIBRARIES: Final = (builtins, math, operator)  # whose functions a strategy may hold as plain values
+
+
+def remembered(function: Function) -> Function:
+    """Remember what a function of classes returned. Typed: lru_cache does not take `type` for hashable."""
+    return cast("Function", lru_cache(maxsize=4096)(function))
 
 
 def token_of(thing: Any) -> str:
@@ -116,10 +124,13 @@ class Names:
         for value in list(vars(cls).values()):
             self._admit(value)
             if isinstance(value, FunctionType):
-                for cell in value.__closure__ or ():
-                    self._admit(_content(cell))
-                for name in value.__code__.co_names:
-                    self._admit(value.__globals__.get(name))
+                self._admit_code(value)
+
+    def _admit_code(self, function: FunctionType) -> None:
+        for cell in function.__closure__ or ():
+            self._admit(_content(cell))
+        for name in function.__code__.co_names:
+            self._admit(function.__globals__.get(name))
 
     def _admit(self, value: Any) -> None:
         if isinstance(value, type):
@@ -160,13 +171,13 @@ class Names:
         return found if isinstance(found, FunctionType | BuiltinFunctionType) else None
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def is_backtrader(cls: type) -> bool:
     """Whether a class is the library's or the engine's, not the user's."""
     return cls.__module__.startswith(FRAMEWORK)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def names_of(participants: tuple[type, ...]) -> Names:
     """Return the names of engines whose objects are of these classes; it never changes once it is made."""
     return Names(participants)

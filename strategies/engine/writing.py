@@ -9,6 +9,7 @@ import struct
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from datetime import UTC as UTC_ZONE
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -30,11 +31,12 @@ from strategies.engine.vocabulary import CODE_OF_STRING, PARAMETERS_OF, SHAPES, 
 (
     NONE, TRUE, FALSE, FLOAT, ZERO, INT, STR, BYTES, COMMON, AGAIN, ANCHOR, MEMO, LIST, TUPLE, DICT, SET,
     FROZENSET, DEQUE, OBJECT, CLASS, FUNCTION, METHOD, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, COMPLEX,
-    RANGE, ENUM, SUBCLASS, ARRAY, RANDOM, COUNT, NDARRAY, NUMBER, STRINGIO, BYTESIO, BYTEARRAY, ZONE, FRACTION,
-    WHOLE, SHAPED, PARAMS, GENERATOR, ORDERED_DICT, DEFAULT_DICT, UTC, OFFSET, BT_UTC, MISSING,
+    RANGE, ENUM, SUBCLASS, ARRAY, RANDOM, COUNT, NDARRAY, NUMBER, STRINGIO, BYTESIO, BYTEARRAY, ZONE,
+    FRACTION, WHOLE, SHAPED, PARAMS, GENERATOR, ORDERED_DICT, DEFAULT_DICT, UTC, OFFSET, BT_UTC, MISSING,
 ) = range(0xC0, 0xC0 + 51)  # fmt: skip
 FIRST_STRING: Final = 0x80  # 0x00 to 0x7f are integers, 0x80 to 0xbf the first strings of the vocabulary
 STRINGS_OF_ONE_BYTE: Final = 64
+SEVEN_BITS: Final = 0x7F
 DEEPEST: Final = 200
 SHORT_STRING: Final = 64
 DOUBLE: Final = struct.Struct("<d")
@@ -64,8 +66,8 @@ class Writer:
     def size(self, number: int) -> None:
         """Write a non-negative integer, seven bits to a byte."""
         out = self.out
-        while number > 0x7F:
-            out.append(number & 0x7F | 0x80)
+        while number > SEVEN_BITS:
+            out.append(number & SEVEN_BITS | 0x80)
             number >>= 7
         out.append(number)
 
@@ -245,12 +247,11 @@ def _moment(tag: int) -> Callable[[Writer, Any], None]:
 def _zone(w: Writer, zone: Any) -> None:
     if zone is None:
         w.out.append(NONE)
-    elif zone is timezone.utc:
+    elif zone is UTC_ZONE:
         w.out.append(UTC)
     elif type(zone) is timezone:
-        offset, name = (
-            zone.__getinitargs__() if len(zone.__getinitargs__()) > 1 else (zone.utcoffset(None), None)
-        )  # type: ignore[attr-defined]  # documented by pickle only
+        pickled: Any = zone
+        offset, name = (*pickled.__getinitargs__(), None)[:2]
         w.out.append(OFFSET)
         w.put(offset)
         w.put(name)
@@ -477,7 +478,8 @@ WRITERS: Final[dict[type, Callable[[Writer, Any], None]]] = {
     Decimal: lambda w, value: _text(w, DECIMAL, str(value)),
     complex: _complex, range: _sequence(RANGE), Fraction: _sequence(FRACTION),
     timezone: _zone, ZoneInfo: _zone, type(bt.utils.date.UTC): _zone,
-    list: _mutable(LIST, _list_content), dict: _mutable(DICT, _dict_content), set: _mutable(SET, _set_content),
+    list: _mutable(LIST, _list_content), dict: _mutable(DICT, _dict_content),
+    set: _mutable(SET, _set_content),
     deque: _mutable(DEQUE, _deque_content), OrderedDict: _mutable(ORDERED_DICT, _dict_content),
     defaultdict: _mutable(DEFAULT_DICT, _defaultdict_content), array: _mutable(ARRAY, _array_content),
     Random: _mutable(RANDOM, _random_content), StringIO: _mutable(STRINGIO, _text_io_content),

@@ -58,10 +58,15 @@ VALUES = [
     None, True, False, 0, 1, -1, 127, 128, -(10**40), 10**40, 0.0, -0.0, 1.5, 12345.0, -3.0, 5e-324, math.inf,
     "", "a", "é\ud800", "x" * 500, b"", b"\0" * 300, (), (1, (2.5,)), [1, [2]], {1: {2: 3}}, {3, 1, 2},
     frozenset({"a", "b"}), deque([1, 2], maxlen=3), OrderedDict(b=1, a=2), defaultdict(list, {1: [2]}),
-    Counter("abca"), datetime(2020, 1, 1, 2, 3, 4, 5), datetime(2020, 1, 1, tzinfo=UTC), date(2020, 2, 29),
-    datetime(2020, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"), fold=1), time(1, 2, 3), timedelta(-1, 2, 3),
+    Counter("abca"), datetime(2020, 1, 1, 2, 3, 4, 5),  # noqa: DTZ001 -- naive on purpose
+    datetime(2020, 1, 1, tzinfo=UTC),
+    date(2020, 2, 29),
+    datetime(2020, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Paris"), fold=1),
+    time(1, 2, 3), timedelta(-1, 2, 3),
+
     datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=2), "here")), Decimal("1.10"), Decimal("-Infinity"),
-    Fraction(1, 3), 1j, range(3, 9, 2), Mood.CALM, Rights.READ | Rights.WRITE, bytearray(b"q"), np.float64(0.1),
+    Fraction(1, 3), 1j, range(3, 9, 2), Mood.CALM, Rights.READ | Rights.WRITE, bytearray(b"q"),
+    np.float64(0.1),
     np.int8(-4), int, len, math.sqrt,
 ]  # fmt: skip
 

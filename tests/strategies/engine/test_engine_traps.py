@@ -118,7 +118,7 @@ def test_trap_11_annual_return_can_be_read_at_any_bar():
     given = bars(300, seed=4)
     _, steps = stepped(configure, given)
     cerebro = bt.Cerebro()
-    from runs import PlainFeed  # noqa: PLC0415 -- only here
+    from runs import PlainFeed
 
     cerebro.adddata(PlainFeed(bars=given, timeframe=bt.TimeFrame.Minutes, compression=60), name="X")
     configure(cerebro)
@@ -133,7 +133,7 @@ def test_the_future_is_refused_by_name(read):
             if "buflen" in read:
                 self.data.buflen()
             else:
-                self.data.close[-1 if "-" in read else 1]  # noqa: B018 -- the read is the point
+                self.data.close[-1 if "-" in read else 1]
 
     with pytest.raises(LooksAhead, match="future"):
         stepped(configured(Ahead), bars(2))
