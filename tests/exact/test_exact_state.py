@@ -20,6 +20,7 @@ from exact_run import Case, assert_same, carry, check, plan, reference
 from exact_strategies import Containers, References, strategy_case
 
 from strategies.engine import CodeChanged, Engine, EngineError, Feed, StateInvalid
+from strategies.engine.state import seal, unseal
 
 SLOW = pytest.mark.skipif(os.environ.get("ONEBAR_EXACT") != "1", reason="behind make exact")
 SEED = int(os.environ.get("ONEBAR_SEED", "1"))
@@ -142,6 +143,44 @@ def test_hostile_states_take_no_memory():
     finally:
         tracemalloc.stop()
     assert peak < 3_000_000
+
+
+def _resealed(count, seed):
+    """Load and dump states whose bodies were damaged and sealed again, with the right checksum."""
+    results = Counter()
+    for number, (case, states, _) in enumerate(_attacked_cases()):
+        engine, rng = case.engine(), random.Random(seed + number)
+        made_by = bytes.fromhex(engine.fingerprint)
+        bodies = [unseal(state, made_by) for state in states]
+        modules = set(sys.modules)
+        _heard.clear()
+        with recording():
+            for _ in range(count):
+                hostile = seal(_mutated(rng, rng.choice(bodies), bodies)[1], made_by)
+                _watch["on"] = True
+                try:
+                    engine.trading_from(hostile, None)
+                except (StateInvalid, CodeChanged) as error:
+                    results[type(error).__name__] += 1
+                else:
+                    results["another state"] += 1
+                finally:
+                    _watch["on"] = False
+        assert set(sys.modules) == modules
+        assert not _heard
+    return results
+
+
+def test_resealed_states_are_refused_or_are_other_states():
+    results = _resealed(2_500, SEED)
+    assert sum(results.values()) == 7_500
+    assert results["StateInvalid"] > 5_000
+
+
+@SLOW
+@pytest.mark.timeout(7200)
+def test_many_resealed_states():
+    print(dict(_resealed(100_000, SEED * 1_000)))
 
 
 @SLOW
