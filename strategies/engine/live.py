@@ -25,7 +25,7 @@ from strategies.engine.reading import WRONG, Reader, set_attributes
 from strategies.engine.record import Recorder
 from strategies.engine.state import Counters
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import remembered, is_backtrader, names_of
+from strategies.engine.vocabulary import is_backtrader, names_of, remembered
 from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
 
 END: Final = 0
@@ -246,6 +246,9 @@ class Live:
             told = self._read_differences(reader)
             if reader.at != len(body):
                 raise StateInvalid("more bytes than a state has")
+            # No effect on what a dump wrote; orders that are none fall over here and not in a step.
+            prune(self.machine)
+            forget_finished(self.machine.broker, [each for each in reader.memo if isinstance(each, bt.Order)])
         except WRONG as exc:
             raise StateInvalid(f"the state is no state of this engine ({type(exc).__name__}: {exc})") from exc
         self._derive(told)

@@ -228,7 +228,6 @@ def deepen(live: Live, state: bytes) -> None:
     calculated = _calculated(live)
     attributes = [(each, each.names.copy()) for each in anchors.instances if each.number in calculated]
     contents = [(each, each.kind[0](each.thing)) for each in anchors.containers if each.number in calculated]
-    length = max(len(strategy) for strategy in live.machine.strategies)
     live.load(state)
     shifts = {id(data): count - len(data) for data, count in zip(datas, counts, strict=True)}
     for each, names in attributes:  # with the tails of lines, which are attributes too
@@ -238,7 +237,7 @@ def deepen(live: Live, state: bytes) -> None:
         container.kind[2](container.thing, saved)
     for line in anchors.lines:
         if _is_observed(line):
-            _lengthen(line, length)
+            _lengthen(line)
     for strategy in live.machine.strategies:
         for data, by_id in strategy._trades.items():
             for trade in (trade for kept in by_id.values() for trade in kept):
@@ -270,8 +269,9 @@ def _is_observed(line: Any) -> bool:
     )
 
 
-def _lengthen(line: Any, length: int) -> None:
-    """Give a line of an observer as many bars as the strategy now has; what was before is unknown."""
+def _lengthen(line: Any) -> None:
+    """Give a line of an observer as many bars as its clock now has; what was before is unknown."""
+    length = len(line._owner._clock)
     missing = max(length - line.lencount, 0)
     if missing:
         line._tail = type(line._tail)("d", [form.NAN] * missing) + line._tail
