@@ -73,7 +73,7 @@ def test_the_guilty_bot_is_charged_and_the_others_run_on(database, crew_of, how,
     good = add_bots(database, 4)
     (bad,) = add_bots(database, 1, description=how)
     good += add_bots(database, 4)
-    crew = crew_of()
+    crew = crew_of(step_deadline_s=20 if how == "grow" else 1)
     crew.fire(alarms(sorted([*good, bad])))
     assert wait_for(lambda: beaten(database) == set(good), 20.0)
     charge = crew.charges.get(timeout=5)
