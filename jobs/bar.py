@@ -17,15 +17,17 @@ moved the bot, paused it or edited it since it was read makes this work void, an
 written. Paper bots send nothing, Backtrader's own broker fills their orders inside the step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.charges import charge
 from jobs.decisions import Decision, decide
 from jobs.due import read_batch
-from jobs.failures import Failure
+from jobs.failures import Failure, FailureKind
 from jobs.runtime import Runtime, current
-from persistence.steps import save_steps
+from persistence.errors import DatabaseUnavailable, LeaseLost
+from persistence.rows import Bot
+from persistence.steps import Advance, save_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +64,57 @@ def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
             rt.watch(due.bot.id)
             decisions.append(decide(due, rt))
     rt.watch(None)
-    saved = _commit(decisions, rt)
-    failures = [*batch.failed, *((each.due.bot, each.failure) for each in decisions if each.failure)]
+    saved, unsaved = _commit([each.advance for each in decisions if each.advance is not None], rt)
+    failures = [*batch.failed, *_failures(decisions, saved, unsaved)]
     charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms())
     idle = (Outcome(due.bot.id, 0, retry_at_ms=due.retry_at_ms) for due in batch.due if not due.bars)
     refused = (_failed(bot.id, charged[bot.id]) for bot, _ in batch.failed)
     return (*idle, *refused, *(_outcome(each, saved, charged) for each in decisions))
 
 
-def _commit(decisions: Sequence[Decision], rt: Runtime) -> frozenset[int]:
-    """Commit all advances in one transaction and return who moved; somebody else had moved the others."""
-    advances = [each.advance for each in decisions if each.advance is not None]
+def _commit(advances: Sequence[Advance], rt: Runtime) -> tuple[frozenset[int], dict[int, Failure]]:
+    """Commit all advances in one transaction; return who moved, and whose advance cannot be written.
+
+    An advance that the database refuses (a step that has no place in the ledger) is found by halving the
+    batch: the others are committed. Who is in neither answer was moved by somebody else.
+    """
     if not advances:
-        return frozenset()
-    now = rt.clock.now_ms()
+        return frozenset(), {}
+    try:
+        saved = _saved(advances, rt)
+    except (DatabaseUnavailable, LeaseLost):
+        raise
+    except Exception as exc:  # noqa: BLE001 - whatever one bot's rows are refused for must not stop the others
+        if len(advances) == 1:
+            rt.engines.forget(advances[0].bot_id)
+            message = f"its step cannot be written: {type(exc).__name__}: {exc}"
+            return frozenset(), {advances[0].bot_id: Failure(FailureKind.STRATEGY, message)}
+        half = len(advances) // 2
+        first, second = _commit(advances[:half], rt), _commit(advances[half:], rt)
+        return first[0] | second[0], first[1] | second[1]
+    return saved, {}
+
+
+def _saved(advances: Sequence[Advance], rt: Runtime) -> frozenset[int]:
     with rt.database.write() as connection:
-        saved = save_steps(connection, advances, now_ms=now, fence=rt.fence)
+        saved = save_steps(connection, advances, now_ms=rt.clock.now_ms(), fence=rt.fence)
     for advance in advances:
         if advance.bot_id in saved:
-            version = advance.from_version + len(advance.steps)
-            rt.engines.keep(advance.bot_id, version, advance.steps[-1][1].state)
+            rt.engines.keep(advance.bot_id, advance.version, advance.steps[-1][1].state)
         else:
             rt.engines.forget(advance.bot_id)
     return saved
+
+
+def _failures(
+    decisions: Sequence[Decision], saved: frozenset[int], unsaved: Mapping[int, Failure]
+) -> Iterator[tuple[Bot, Failure]]:
+    for each in decisions:
+        failure = unsaved.get(each.due.bot.id, each.failure)
+        if failure is not None:
+            # The bars that were committed before the one that failed have ended its row of failures.
+            moved = each.due.bot.id in saved
+            yield (replace(each.due.bot, error_count=0) if moved else each.due.bot), failure
 
 
 def _outcome(decision: Decision, saved: frozenset[int], charged: dict[int, Failure]) -> Outcome:

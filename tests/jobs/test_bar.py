@@ -185,6 +185,27 @@ def test_a_bar_that_fails_does_not_take_back_the_bars_before_it(world):
     assert len(rows(rt, bot_steps, "bar")) == 4
 
 
+REFUSE = {
+    "sqlite": "CREATE TRIGGER planted BEFORE INSERT ON bot_steps WHEN NEW.bot_id = {}"
+    " BEGIN SELECT RAISE(ABORT, 'planted'); END",
+    "postgresql": "ALTER TABLE bot_steps ADD CONSTRAINT planted CHECK (bot_id <> {})",
+}
+
+
+def test_a_step_that_cannot_be_written_fails_alone(world):
+    """R2.3: a batch shares a transaction, and still one bot's rows take only itself out."""
+    rt = world()
+    *bots, unwritable = [add(rt) for _ in range(6)]
+    run_bars([*bots, unwritable], rt)
+    with rt.database.write() as connection:
+        connection.exec_driver_sql(REFUSE[rt.database.dialect].format(unwritable))
+    outcomes = {each.bot_id: each for each in advance(rt, 1)}
+    assert [outcomes[bot].bars for bot in bots] == [1] * 5
+    assert "its step cannot be written" in outcomes[unwritable].failure.message
+    assert rows(rt, bot_steps, "bar", bot_id=unwritable) == []
+    assert row_of(rt, unwritable).error_count == 1
+
+
 def test_too_many_failures_stop_the_bot_and_an_edit_gives_it_a_new_chance(world):
     """R8.8, R4.3: status error, an alert; the next edit of the row makes it run again."""
     rt = world()
