@@ -1,6 +1,6 @@
 """CPU of `load` and `save_steps` per bot-step, Python and server. Not a test: run it by hand.
 
-python tests/persistence/bench_steps.py [URL] [bots] [batch] [rounds]
+.venv/bin/python tests/bench/steps.py [URL] [bots] [batch] [rounds]
 """
 
 import os
