@@ -60,6 +60,10 @@ class Leadership:
     def start(self) -> None:
         self._thread.start()
 
+    def alive(self) -> bool:
+        """Whether the thread that renews still does, or was not started yet."""
+        return self._thread.ident is None or self._thread.is_alive()
+
     def fence(self) -> Fence | None:
         """Return what writes must carry, or None while this service must not act."""
         lease = self._lease
@@ -119,7 +123,10 @@ class Leadership:
     def _live(self) -> None:
         while not self._stop.is_set():
             if not (self._alone and self._until == float("inf")):
-                self.attempt()
+                try:
+                    self.attempt()
+                except Exception:  # without this thread nobody would ever lead again
+                    log.exception("lease not looked at, trying again")
             standing_by = STANDBY_S if self._lease is None else self._ttl_s / 3
             self._asked.wait(min(standing_by, self._ttl_s / 3))
             self._asked.clear()

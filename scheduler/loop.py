@@ -77,6 +77,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         clock: Clock,
     ) -> None:
         super().__init__(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
+        self._event = threading.Event()  # others may call wakeup() before start() would make one
         self.store = BotJobStore(database, user_id=settings.service.user_id)
         self.add_jobstore(self.store)
         self.add_executor(CrewExecutor(crew))
@@ -111,6 +112,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             leads=self._fence is not None,
             clock_held=self.clock_watch.held,
             crew_alive=self._crew.alive(),
+            lease_alive=self._leadership.alive(),
             waits_s=state.waits_s,
         )
 

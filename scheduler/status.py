@@ -28,6 +28,7 @@ class Health:
     leads: bool
     clock_held: bool
     crew_alive: bool
+    lease_alive: bool
     waits_s: float
 
     @property
@@ -41,6 +42,8 @@ class Health:
             found.append("the clock jumped ahead by more than a day: set it right, or restart the service")
         if not self.crew_alive:
             found.append("the workers have nobody to direct them")
+        if not self.lease_alive:
+            found.append("nobody renews the lease")
         if self.waits_s > LOOP_FRESH_S:
             found.append(f"a bot has waited for a worker for {self.waits_s:.0f} s")
         return tuple(found)
@@ -48,7 +51,7 @@ class Health:
     @property
     def loop_lives(self) -> bool:
         """What the watchdog is fed from: a lost database is no reason for a restart, a dead loop is."""
-        return self.crew_alive and self.loop_age_s <= 2 * LOOP_FRESH_S
+        return self.crew_alive and self.lease_alive and self.loop_age_s <= 2 * LOOP_FRESH_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,29 @@ def test_a_doubt_ends_the_belief_until_the_database_confirms_it(postgres):
     assert holder.fence() is not None
 
 
+def test_the_lease_outlives_whatever_its_look_raises(postgres):
+    """Found by chaos: its thread had died of a wake-up before the loop was there, and nobody took over."""
+    told = []
+
+    def changed():
+        told.append(1)
+        raise RuntimeError("a fault of our own")
+
+    holder = leadership(postgres, "one", 1.0, time.monotonic)
+    holder.changed = changed
+    holder.start()
+    assert wait_for(lambda: told)
+    assert wait_for(lambda: holder.fence() is not None)
+    time.sleep(2.0)
+    assert holder.alive()
+    assert holder.fence() == Fence("scheduler", 1), "it was renewed all the while"
+    holder.stop()
+
+
+def test_a_wake_up_before_the_start_is_no_fault(postgres):
+    Stage(postgres).scheduler.wakeup()
+
+
 def test_on_sqlite_the_lock_decides_and_the_epoch_moves_on(sqlite_url):
     database = open_database(sqlite_url)
     leadership(database, "killed").attempt()
