@@ -129,6 +129,7 @@ class Chaos:
                 self.takeovers.append(round(time.monotonic() - begun, 2))
                 return
             time.sleep(0.1)
+        self.takeovers.append(30.0)  # nobody took over
 
     def edit_jobs(self):
         self.write(
@@ -273,6 +274,17 @@ class SqliteChaos(Chaos):
         connection.close()
 
 
+def own_faults(folder):
+    """Return what the services logged that no fault of the world explains."""
+    words = ("Exception in thread", "pass failed", "not looked at", "bot failed")
+    return [
+        line[:300]
+        for file in sorted(folder.glob("service-*.log"))
+        for line in file.read_text(errors="replace").splitlines()
+        if any(word in line for word in words)
+    ]
+
+
 def run_chaos(chaos, kind, tmp_path, capsys, seconds):
     """Let it rage, let it settle, compare."""
     services = chaos.services
@@ -305,6 +317,7 @@ def run_chaos(chaos, kind, tmp_path, capsys, seconds):
             f" caught up in {caught_up_in:.1f} s; bars expected {expected}, found {found}, twice {twice};"
             f" ledgers compared {BOTS - EDITED}, different {len(faults)}"
         )
+    assert own_faults(tmp_path) == []
     assert faults == []
     assert expected == found
     assert twice == 0
