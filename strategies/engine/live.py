@@ -330,7 +330,7 @@ def _fill(reader: Reader, thing: Any) -> None:
 def _strip(thing: Any, changed: dict[str, Any]) -> None:
     """Leave out what follows from the lines: the ticks of a bar, the lengths of the feeds."""
     if isinstance(thing, bt.feed.AbstractDataBase):
-        if len(thing) and all(_is_bar(thing, name) for name in TICKS):
+        if _ticks_are_the_bar(thing):
             for name in TICKS:
                 changed.pop(name, None)
         else:
@@ -343,10 +343,12 @@ def _strip(thing: Any, changed: dict[str, Any]) -> None:
                 del changed[name]
 
 
-def _is_bar(data: Any, tick: str) -> bool:
-    value = getattr(data, tick)
-    line = data.lines[0] if tick == "tick_last" else getattr(data.lines, tick[5:])
-    return type(value) is float and (value == line[0] or (value != value and line[0] != line[0]))  # noqa: PLR0124 -- NaN
+def _ticks_are_the_bar(data: Any) -> bool:
+    if not len(data):
+        return False
+    names = vars(data)
+    bar = [line._tail[line._idx] for line in data.lines.lines[: len(TICKS) - 1]]
+    return [names[tick] for tick in TICKS] == [*bar, bar[0]]
 
 
 def prune(machine: Machine) -> None:
