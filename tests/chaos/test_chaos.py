@@ -285,8 +285,8 @@ def own_faults(folder):
     ]
 
 
-def run_chaos(chaos, kind, tmp_path, capsys, seconds):
-    """Let it rage, let it settle, compare."""
+def rage(chaos, seconds):
+    """Let it rage and let it settle; return the s of the catch-up and the exit codes."""
     services = chaos.services
     try:
         services.keep()
@@ -296,24 +296,27 @@ def run_chaos(chaos, kind, tmp_path, capsys, seconds):
         chaos.go_on(seconds)
         chaos.calm()
         target = int(time.time()) * 1000
-        settled = time.monotonic()
-        while (
-            not all_caught_up(chaos.plain_url, BOTS, target)
-            and time.monotonic() - settled < LONGEST_CATCH_UP_S
-        ):
+        begun = time.monotonic()
+        late = True
+        while late and time.monotonic() - begun < LONGEST_CATCH_UP_S:
             services.keep()
             time.sleep(0.3)
-        caught_up_in = time.monotonic() - settled
-        codes = services.stop()
+            late = not all_caught_up(chaos.plain_url, BOTS, target)
+        return time.monotonic() - begun, services.stop()
     finally:
         services.kill_all()
+
+
+def run_chaos(chaos, kind, tmp_path, capsys, seconds):
+    """Rage, then compare with an undisturbed run."""
+    caught_up_in, codes = rage(chaos, seconds)
     expected, found, twice, faults = verify(chaos.plain_url, tmp_path, range(EDITED + 1, BOTS + 1))
     with capsys.disabled():
         print(f"\nchaos on {kind}: seed {SEED}, {seconds:.0f} s, {sum(chaos.counts.values())} faults:")
         for name, count in sorted(chaos.counts.items()):
             print(f"  {count:4} {name}")
         print(
-            f"  services started {services.started}; takeovers in s: {chaos.takeovers};"
+            f"  services started {chaos.services.started}; takeovers in s: {chaos.takeovers};"
             f" caught up in {caught_up_in:.1f} s; bars expected {expected}, found {found}, twice {twice};"
             f" ledgers compared {BOTS - EDITED}, different {len(faults)}"
         )
@@ -324,7 +327,6 @@ def run_chaos(chaos, kind, tmp_path, capsys, seconds):
     assert caught_up_in < LONGEST_CATCH_UP_S
     assert codes
     assert set(codes) == {0}
-    return codes
 
 
 def test_chaos_on_postgresql(tmp_path, capsys):
