@@ -73,7 +73,7 @@ PLAIN = {
 def config_of(candles, name, strategy, risk):
     return json.dumps(
         {
-            "id": name,
+            "id": name.partition(":")[0],
             "name": name,
             "symbol": "BTCUSDT",
             "broker": {"type": "paper", "trading_mode": "paper", "cash": CASH, "commission": COMMISSION},
