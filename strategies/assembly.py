@@ -11,12 +11,14 @@ from typing import Any, Final
 import backtrader as bt
 
 from strategies.config import BotConfig, parse_bot_config
-from strategies.engine import Engine, Feed
+from strategies.engine import Bar, Engine, Feed, LooksAhead, NotCarriable
 from strategies.faults import Fault, InvalidConfig
+from strategies.intervals import interval_ms
 from strategies.registry import Registry, Resolved
 from strategies.risk import RiskBroker
 from strategies.sizing import EquityShare, FractionalCommission
 
+TRIAL_BARS: Final = 12
 # Backtrader's standard observers cost half a bar's time; only code that reads them gets them.
 OBSERVER_NAMES: Final = frozenset({"stats", "observers", "stdstats"})
 
@@ -39,20 +41,40 @@ def build_engine(config: BotConfig, registry: Registry) -> Engine:
 
 
 def check_bot(text_or_mapping: str | Mapping[str, Any], registry: Registry) -> BotConfig:
-    """Parse, load the code and build the engine once: what `jobs add` demands of a configuration.
+    """Parse, load the code, build the engine, step it a little: what `jobs add` demands of a configuration.
 
     Raises InvalidConfig for whatever goes wrong: the strategy's own __init__ may raise anything.
     """
     config = parse_bot_config(text_or_mapping, registry)
     try:
-        build_engine(config, registry).initial()
+        engine = build_engine(config, registry)
+        state = engine.initial()
     except InvalidConfig:
         raise
     except Exception as exc:  # the strategy is the user's: it may raise anything
         found = f"{config.strategy.type}, which raises {type(exc).__name__}: {exc}"
         allowed = "a strategy that can be built and whose state can be kept"
         raise InvalidConfig((Fault("strategy", found, allowed),)) from exc
+    _try_out(config, engine, state)
     return config
+
+
+def _try_out(config: BotConfig, engine: Engine, state: bytes) -> None:
+    """Step a few made-up bars, to refuse now what would be refused on the bot's first bars.
+
+    Anything else that a strategy raises may come of the made-up prices; its row would say so.
+    """
+    length = interval_ms(config.data.interval)
+    for number in range(TRIAL_BARS):
+        price = 100.0 + number % 3
+        bar = Bar(number * length, price, price + 1, price - 1, price + 0.5, 10.0)
+        try:
+            state = engine.step(state, (bar,)).state
+        except (LooksAhead, NotCarriable) as exc:
+            found = f"{config.strategy.type}, on bar {number + 1}: {exc}"
+            raise InvalidConfig((Fault("strategy", found, "a strategy that can run as a bot"),)) from exc
+        except Exception:  # noqa: BLE001 - the strategy is the user's: it may raise anything
+            return
 
 
 def _configure(config: BotConfig, resolved: Resolved, cerebro: bt.Cerebro) -> None:

@@ -261,7 +261,7 @@ class FeedLine(HistoryLine):
         what = FUTURE_READ if ago > 0 else FIRST_READ
         return (
             f"{name}[{ago}] on bar {self.lencount} is a {what}: a backtest answers it with a price of the"
-            " future, a bot cannot. Wait for enough bars, for example with self.addminperiod(n) in __init__"
+            " future, a bot cannot. Let next() return while there are too few bars: if len(self) < n: return"
         )
 
 
