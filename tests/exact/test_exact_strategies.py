@@ -54,9 +54,6 @@ def test_signal_strategies(kind, many):
     assert sum(len(step.orders) for step in carried.steps) > 20
 
 
-# The files that the refused strategies open are closed when their engine is collected.
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("made", REFUSED)
 def test_what_cannot_be_carried_is_refused_with_its_path(made):
     case = strategy_case(made.__name__)
@@ -67,8 +64,6 @@ def test_what_cannot_be_carried_is_refused_with_its_path(made):
     assert len(str(refused.value)) > len(REFUSED[made]) + 20
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_appears_later_is_refused_when_it_appears():
     case = strategy_case(LateFile.__name__)
     engine = case.engine()
