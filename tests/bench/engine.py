@@ -24,11 +24,11 @@ from typing import Final
 HERE: Final = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "exact")]
 
-import backtrader as bt  # noqa: E402  (the path comes first)
-from exact_bars import real_bars  # noqa: E402
-from exact_run import Case, plain_cerebro  # noqa: E402
+import backtrader as bt
+from exact_bars import real_bars
+from exact_run import Case, plain_cerebro
 
-from strategies.engine import Engine, Feed  # noqa: E402
+from strategies.engine import Engine, Feed
 
 CANDLES: Final = "btc_usdt_5m_2021.csv"
 FEEDS: Final = (Feed("BTC/USDT", "5m"),)
@@ -140,7 +140,7 @@ def _cold_seconds(state: bytes, bar, times: int = 30) -> tuple[float, float]:
     cold = (process_time() - start) / times
     start = process_time()
     for _ in range(times):
-        Engine(configure, FEEDS).initial()
+        Engine(configure, FEEDS)
     return cold, (process_time() - start) / times
 
 
