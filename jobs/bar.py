@@ -25,6 +25,7 @@ from jobs.decisions import Decision, decide
 from jobs.due import read_batch
 from jobs.failures import Failure, FailureKind
 from jobs.runtime import Runtime, current
+from persistence import bots
 from persistence.errors import DatabaseUnavailable, LeaseLost
 from persistence.rows import Bot
 from persistence.steps import Advance, save_steps
@@ -67,9 +68,17 @@ def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
     saved, unsaved = _commit([each.advance for each in decisions if each.advance is not None], rt)
     failures = [*batch.failed, *_failures(decisions, saved, unsaved)]
     charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms())
-    idle = (Outcome(due.bot.id, 0, retry_at_ms=due.retry_at_ms) for due in batch.due if not due.bars)
+    idle = [Outcome(due.bot.id, 0, retry_at_ms=due.retry_at_ms) for due in batch.due if not due.bars]
+    _beat(idle, rt)
     refused = (_failed(bot.id, charged[bot.id]) for bot, _ in batch.failed)
     return (*idle, *refused, *(_outcome(each, saved, charged) for each in decisions))
+
+
+def _beat(idle: Sequence[Outcome], rt: Runtime) -> None:
+    """Say that these bots live; who has committed a bar has said so with it."""
+    if idle:
+        with rt.database.write() as connection:
+            bots.beat(connection, [each.bot_id for each in idle], now_ms=rt.clock.now_ms())
 
 
 def _commit(advances: Sequence[Advance], rt: Runtime) -> tuple[frozenset[int], dict[int, Failure]]:

@@ -127,6 +127,17 @@ def test_firing_twice_or_late_changes_nothing(world):
     assert len(rows(punctual, bot_steps, "bar", bot_id=first)) == 6
 
 
+def test_a_bot_without_a_new_bar_still_shows_that_it_lives(world):
+    """R9.5: last_heartbeat is true."""
+    rt = world()
+    bot = add(rt)
+    run_bars([bot], rt)
+    advance(rt, 1)
+    rt.clock.at_ms += SECOND
+    assert run_bars([bot], rt) == (Outcome(bot, 0),)
+    assert row_of(rt, bot).last_heartbeat == rt.clock.at_ms
+
+
 def test_a_long_absence_is_caught_up_in_parts(world):
     rt = replace(world(), most_bars=10)
     bot = add(rt)
