@@ -8,9 +8,11 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -77,14 +79,19 @@ class Service:
 
 
 @pytest.fixture
-def service(database_url, tmp_path):
+def service_on(tmp_path):
+    """Give a function that makes the service of a database; it is gone at the end of the test."""
     (tmp_path / "scheduler.toml").write_text(
         f'[strategies]\nplugins = ["{PLUGINS.as_posix()}"]\n'
         "[markets]\nsettle_ms = 200\n[service]\nlease_ttl_s = 2.0\n"
     )
-    running = Service(database_url, tmp_path)
-    yield running
-    running.close()
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(closing(Service(url, tmp_path)))
+
+
+@pytest.fixture
+def service(database_url, service_on):
+    return service_on(database_url)
 
 
 def wait_for(condition, what, seconds=90):
@@ -142,6 +149,38 @@ def test_no_bar_twice_none_missing_and_paused_stays_paused(service, database, ne
         assert bars[-1] == found[bot]
         assert len(bars) > 20 + KILLS
     assert_ledgers_equal_a_replay(service, database, running, new_replay_world)
+
+
+@pytest.mark.timeout(300)
+def test_a_file_that_is_locked_for_half_a_minute_costs_no_bar(sqlite_url, tmp_path, service_on):
+    """R8.6: the service lives, says that it is not well, and catches up when the lock is gone."""
+    service = service_on(sqlite_url)
+    database = open_database(sqlite_url)
+    with database.write() as connection:
+        bots = [add_bot(connection, config=config_of(number), now_ms=0) for number in range(3)]
+    service.start()
+    wait_for(lambda: len(cursors(database)) == len(bots), "every bot has stepped")
+    locker = sqlite3.connect(tmp_path / "onebar.db", isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    stood = slowest(database, bots)
+    time.sleep(30)
+    status = subprocess.run(
+        [SCHEDULER, "status"],
+        cwd=tmp_path,
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    locker.execute("ROLLBACK")
+    locker.close()
+    assert status.returncode != 0, status.stdout
+    wait_for(lambda: slowest(database, bots) > stood + 33 * SECOND, "bars are caught up")
+    assert service.stop() == 0
+    for bot in bots:
+        bars = bars_of(database, bot)
+        assert bars == list(range(bars[0], bars[-1] + SECOND, SECOND)), f"bot {bot}"
+    database.close()
 
 
 def assert_ledgers_equal_a_replay(service, database, running, new_replay_world):
