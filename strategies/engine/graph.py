@@ -18,6 +18,7 @@ from decimal import Decimal
 from dis import get_instructions
 from enum import Enum
 from fractions import Fraction
+from functools import lru_cache
 from io import BytesIO, StringIO
 from itertools import chain, count, islice
 from logging import Logger
@@ -75,13 +76,20 @@ SET_BY_BACKTRADER: Final = frozenset(
 FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
 
 
+NO_NAMES: Final[frozenset[str]] = frozenset()
+NONE: Final[dict[Any, Any]] = {}
+SIMPLE: Final = (type, BuiltinFunctionType, Enum, property)  # nothing to look into, wherever they are held
+NOTHING, CONTAINER, OBJECT, FOREIGN, FIXED_KIND = range(5)
+
+
 class Anchors:
     """Numbered objects and their baselines."""
 
     def __init__(self, roots: list[tuple[str, Any]], horizon: Horizon) -> None:
         self.objects: list[Any] = []
         self.numbers: dict[int, int] = {}
-        self.origin: list[tuple[int, str]] = []  # per anchor: the anchor that holds it, and as what
+        self.holder: list[int] = []  # per anchor: the anchor that holds it, -1 for a root
+        self.part: list[str] = []  # and as what
         self.holders: dict[int, list[tuple[int, str]]] = {}  # of containers: all that held it at the start
         self.lines: list[Any] = []
         self.instances: list[Instance] = []
@@ -93,7 +101,7 @@ class Anchors:
         at = 0
         while at < len(self.objects):
             thing = self.objects[at]
-            if type(thing) in CONTENTS or numeric.is_mutable(thing):
+            if kind_of(type(thing)) == CONTAINER:
                 self._expand_container(at, thing)
             else:
                 self._expand_instance(at, thing)
@@ -102,20 +110,28 @@ class Anchors:
 
     def watch(self) -> None:
         """Take the baseline: everything is as it was built."""
-        mine: set[Any] = {type(each) for each in self.objects if not is_backtrader(type(each))}
+        mine: set[Any] = {cls for cls in set(map(type, self.objects)) if not is_backtrader(cls)}
         written: frozenset[str] = frozenset().union(*map(written_names, mine))
-        for number, thing in enumerate(self.objects):
-            if type(thing) not in CONTENTS and not numeric.is_mutable(thing):
-                self.instances.append(Instance(number, thing, written))
-        self._static = [each for each in self.instances if each.values is None]
+        self.instances = [
+            Instance(number, thing, written)
+            for number, thing in enumerate(self.objects)
+            if kind_of(type(thing)) != CONTAINER
+        ]
+        self._static: list[Instance] = []
+        self._quiet: list[Instance] = []
+        self._busy: list[tuple[Instance, bool]] = []
+        for each in self.instances:
+            if each.static:
+                self._static.append(each)
+            elif each.is_quiet():
+                self._quiet.append(each)
+            else:
+                self._busy.append((each, is_feed(each.thing)))
         self._static_names = [each.names for each in self._static]
-        self._static_sizes = [each.size for each in self._static]
-        self._quiet = [each for each in self.instances if each.values is not None and each.is_quiet()]
+        self._static_sizes = list(map(len, self._static_names))
         self._quiet_names = [each.names for each in self._quiet]
-        self._quiet_sizes = [each.size for each in self._quiet]
-        self._quiet_values = tuple(chain.from_iterable(each.values or () for each in self._quiet))
-        quiet = {id(each) for each in (*self._static, *self._quiet)}
-        self._busy = [(each, is_feed(each.thing)) for each in self.instances if id(each) not in quiet]
+        self._quiet_sizes = list(map(len, self._quiet_names))
+        self._quiet_values = tuple(chain.from_iterable(each.values for each in self._quiet))
         # Most containers are empty at the start and when a bar is over.
         self._empty = [
             each
@@ -152,8 +168,8 @@ class Anchors:
     def path_of(self, number: int) -> tuple[str, ...]:
         parts: list[str] = []
         while number >= 0:
-            number, part = self.origin[number]
-            parts.append(part)
+            parts.append(self.part[number])
+            number = self.holder[number]
         return tuple(reversed(parts))
 
     def is_held(self, number: int) -> bool:
@@ -176,23 +192,21 @@ class Anchors:
         if id(thing) not in self.numbers:
             self.numbers[id(thing)] = len(self.objects)
             self.objects.append(thing)
-            self.origin.append((holder, part))
+            self.holder.append(holder)
+            self.part.append(part)
 
     def _visit(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
         """Give a number to what can change; refuse the user's that cannot be carried."""
-        cls: Any = type(value)
         number = self.numbers.get(id(value))
         if number is not None:
             if number in self.holders:
                 self.holders[number].append((holder, part))
-        elif cls in CONTENTS or numeric.is_mutable(value):
+            return
+        kind = kind_of(type(value))
+        if kind == CONTAINER:
             self.holders[len(self.objects)] = [(holder, part)]
             self._add(value, holder, part)
-        elif (
-            is_plain_class(cls)
-            and not (strict and issubclass(cls, NEVER))
-            and not isinstance(value, UNCHANGING)
-        ):
+        elif kind == OBJECT or (kind == FOREIGN and not strict):
             if not _is_empty(value):
                 self._add(value, holder, part)
         else:
@@ -253,18 +267,28 @@ class Anchors:
             keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
         elif isinstance(thing, bt.LineRoot):
             self._expand_structure(number, thing)
-        users = not is_backtrader(cls) and not isinstance(thing, bt.metabase.AutoInfoClass)
-        mixed = users and isinstance(thing, FILLED_BY_BACKTRADER)
+        if is_users_class(cls):
+            self._expand_users(number, thing)
+        else:
+            known = self.numbers
+            for name, value in attributes_of(thing).items():
+                kind = kind_of(type(value))
+                if kind == NOTHING or name in STRUCTURE or (kind != CONTAINER and id(value) in known):
+                    continue
+                self._visit(value, number, name, strict=False)
+        base = container_base(cls)
+        if base is not None and base in CONTENTS:
+            self._expand_base(number, thing, base, strict=is_users_class(cls))
+
+    def _expand_users(self, number: int, thing: Any) -> None:
+        mixed = isinstance(thing, FILLED_BY_BACKTRADER)
         known = self.numbers
         for name, value in attributes_of(thing).items():
             if type(value) in PLAIN:
                 continue
-            own = users and not (mixed and (name in STRUCTURE or name in RESERVED))
+            own = not (mixed and (name in STRUCTURE or name in RESERVED))
             if own or (name not in STRUCTURE and (id(value) not in known or type(value) in CONTENTS)):
                 self._visit(value, number, name, strict=own)
-        base = container_base(cls)
-        if base is not None and base in CONTENTS:
-            self._expand_base(number, thing, base, strict=users)
 
     def _expand_base(self, number: int, thing: Any, base: type, *, strict: bool) -> None:
         """Look into an object that is a container as well."""
@@ -277,32 +301,52 @@ class Anchors:
 
     def _expand_structure(self, number: int, thing: Any) -> None:
         """Lines and what calculates below: held in containers that do not change and are not watched."""
+        known = self.numbers
         for at, line in enumerate(thing.lines.lines):
-            self._add(line, number, thing._getlinealias(at) or f"lines[{at}]")
-        for at, data in enumerate(getattr(thing, "datas", ())):
-            self._add(data, number, f"datas[{at}]")
-        for kind in getattr(thing, "_lineiterators", {}).values():
+            if id(line) not in known:
+                self._add(line, number, alias_of(type(thing.lines), at))
+        names = vars(thing)
+        for at, data in enumerate(names.get("datas", ())):
+            if id(data) not in known:
+                self._add(data, number, f"datas[{at}]")
+        for kind in names.get("_lineiterators", NONE).values():
             for at, each in enumerate(kind):
-                self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
+                if id(each) not in known:
+                    self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
 
     def is_users(self, number: int) -> bool:
         """Whether an attribute of a class that is not Backtrader's holds this container."""
-        holder, part = self.origin[number]
+        holder, part = self.holder[number], self.part[number]
         while holder >= 0:
             thing = self.objects[holder]
             if type(thing) not in CONTENTS:
-                return not (
-                    is_backtrader(type(thing))
-                    or isinstance(thing, bt.metabase.AutoInfoClass)
-                    or part in RESERVED
-                    or (isinstance(thing, FILLED_BY_BACKTRADER) and part in STRUCTURE)
+                return is_users_class(type(thing)) and not (
+                    part in RESERVED or (isinstance(thing, FILLED_BY_BACKTRADER) and part in STRUCTURE)
                 )
-            holder, part = self.origin[holder]
+            holder, part = self.holder[holder], self.part[holder]
         return False
 
 
 def _number(each: "Instance | Container") -> int:
     return each.number
+
+
+@lru_cache(maxsize=4096)
+def alias_of(lines: Any, at: int) -> str:
+    """Return the name of a line in its class."""
+    return lines._getlinealias(at) or f"lines[{at}]"
+
+
+@remembered
+def kind_of(cls: type) -> int:
+    """Return what the walk does with the instances of a class."""
+    if cls in PLAIN:
+        return NOTHING
+    if cls in CONTENTS or numeric.is_mutable_class(cls):
+        return CONTAINER
+    if issubclass(cls, UNCHANGING) or not is_plain_class(cls):
+        return NOTHING if issubclass(cls, SIMPLE) else FIXED_KIND
+    return FOREIGN if issubclass(cls, NEVER) else OBJECT
 
 
 def is_feed(thing: Any) -> bool:
@@ -314,63 +358,79 @@ def _is_empty(thing: Any) -> bool:
     return isinstance(thing, bt.metabase.AutoInfoClass) and not vars(thing)
 
 
+@lru_cache(maxsize=4096)
+def shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one tuple for all objects of any engine that have these attributes in this order."""
+    return names
+
+
 class Instance:
     """Attributes of one object as they were built."""
 
-    __slots__ = ("always", "base", "last", "names", "number", "size", "skip", "slots", "thing", "values")
+    __slots__ = ("_base", "always", "keys", "names", "number", "skip", "slots", "static", "thing", "values")
 
     def __init__(self, number: int, thing: Any, written: frozenset[str]) -> None:
         self.number = number
         self.thing = thing
         cls = type(thing)
         self.slots = has_slots(cls)
-        self.names = attributes_of(thing) if self.slots else vars(thing)
-        self.size = len(self.names)
+        self.names: dict[str, Any] = attributes_of(thing) if self.slots else vars(thing)
         self.skip = len(HOT) if is_line(thing) else 0
-        self.base = dict(islice(self.names.items(), self.skip, None)) if self.skip else self.names.copy()
-        self.last = next(reversed(self.names)) if self.names else None
-        if is_static(cls) and written.isdisjoint(self.base):
-            self.values: tuple[Any, ...] | None = None  # nobody writes them: to count them is enough
-            self.always: frozenset[str] = frozenset()
-            return
-        self.values = tuple(self.base.values())
-        users = not is_backtrader(cls) and not isinstance(thing, bt.metabase.AutoInfoClass)
-        self.always = frozenset(
+        self._base: dict[str, Any] | None = None
+        if self.skip:
+            self.keys = shared(tuple(islice(self.names, self.skip, None)))
+            self.values = tuple(islice(self.names.values(), self.skip, None))
+        else:
+            self.keys = shared(tuple(self.names))
+            self.values = tuple(self.names.values())
+        self.always = NO_NAMES
+        self.static = is_static(cls) and written.isdisjoint(self.keys)
+        if not self.static and (is_watched(cls) or count in map(type, self.values)):
+            self.always = self._always(users=is_users_class(cls))
+
+    def _always(self, *, users: bool) -> frozenset[str]:
+        """Return the names that are written whether or not they are as they were built."""
+        return frozenset(
             name
-            for name, value in self.base.items()
+            for name, value in zip(self.keys, self.values, strict=True)
             if (
                 type(value) is count
                 or (users and type(value) in PLAIN)
-                or (name == "cash" and isinstance(thing, bt.BrokerBase))
+                or (name == "cash" and isinstance(self.thing, bt.BrokerBase))
             )
             and name not in STRUCTURE
             and name not in SET_BY_BACKTRADER
         )
 
+    @property
+    def base(self) -> dict[str, Any]:
+        """The attributes as a dict. Most objects never change and need none."""
+        if self._base is None:
+            self._base = dict(zip(self.keys, self.values, strict=True))
+        return self._base
+
     def is_quiet(self) -> bool:
         """Whether it is one of the many objects of Backtrader's that hardly ever change."""
-        return not (
-            self.slots or self.skip or self.always
-            or isinstance(self.thing, bt.Strategy | bt.Analyzer | bt.Observer | bt.BrokerBase | bt.Cerebro)
-            or is_feed(self.thing) or not is_backtrader(type(self.thing))
-        )  # fmt: skip
+        return not (self.slots or self.skip or self.always or is_restless(type(self.thing)))
 
     def changed(self) -> bool:
         names = self.names
         if self.slots:
             names = attributes_of(self.thing)
-        if len(names) != self.size or self.always:
+        if len(names) != len(self.keys) + self.skip or self.always:
             return True
-        if self.values is None:
-            return False
+        if self.static:
+            return False  # nobody writes them: to count them is enough
         found = islice(names.values(), self.skip, None) if self.skip else names.values()
         return not all(map(is_, found, self.values)) or (
-            self.size > 0 and next(reversed(names)) is not self.last
+            len(names) > 0 and next(reversed(names)) is not self.keys[-1]
         )
 
     def difference(self) -> tuple[dict[str, Any], list[str], list[str] | None]:
         """Return what is set, what is gone and, if it is not the natural one, the order of all names."""
-        names = attributes_of(self.thing) if self.slots else dict(islice(self.names.items(), self.skip, None))
+        names = attributes_of(self.thing) if self.slots else self.names
+        if self.skip:
+            names = dict(islice(names.items(), self.skip, None))
         base, always = self.base, self.always
         changed = {
             name: value
@@ -392,14 +452,35 @@ class Instance:
         moving = dict(islice(names.items(), self.skip)) if self.skip else {}
         names.clear()
         names.update(moving)
-        names.update(self.base)
+        names.update(zip(self.keys, self.values, strict=True))
 
     def _restore_slots(self) -> None:
+        base = self.base
         for name in attributes_of(self.thing):
-            if name not in self.base:
+            if name not in base:
                 object.__delattr__(self.thing, name)
-        for name, value in self.base.items():
+        for name, value in base.items():
             object.__setattr__(self.thing, name, value)
+
+
+@remembered
+def is_users_class(cls: type) -> bool:
+    """Whether a class is neither Backtrader's nor made by it for the parameters of one."""
+    return not is_backtrader(cls) and not issubclass(cls, bt.metabase.AutoInfoClass)
+
+
+@remembered
+def is_watched(cls: type) -> bool:
+    """Whether some attributes of the instances are written always."""
+    return is_users_class(cls) or issubclass(cls, bt.BrokerBase)
+
+
+@remembered
+def is_restless(cls: type) -> bool:
+    return not is_backtrader(cls) or issubclass(
+        cls,
+        bt.Strategy | bt.Analyzer | bt.Observer | bt.BrokerBase | bt.Cerebro | bt.feed.AbstractDataBase,
+    )
 
 
 class Container:

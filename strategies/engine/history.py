@@ -286,12 +286,12 @@ def keep_tail(line: Any, number: int, horizon: Horizon, *, of_feed: bool) -> Non
     compared after each bar, is one slice.
     """
     names = vars(line)
-    rest = {key: value for key, value in names.items() if key not in {*HOT, "array"}}
+    rest = names.copy()
     moving = {
-        "_tail": names["array"],
-        "_idx": names["_idx"],
-        "lencount": names["lencount"],
-        "extension": names["extension"],
+        "_tail": rest.pop("array"),
+        "_idx": rest.pop("_idx"),
+        "lencount": rest.pop("lencount"),
+        "extension": rest.pop("extension"),
         "_floor": 0,
         "_horizon": horizon,
         "_number": number,

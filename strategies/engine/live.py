@@ -140,7 +140,7 @@ class Live:
         writer.size(container.number + 1)
         kind = container.base or type(container.thing)
         writer.out.append(CONTAINER_TAGS.get(kind, NDARRAY))
-        holder, part = self.anchors.origin[container.number]
+        holder, part = self.anchors.holder[container.number], self.anchors.part[container.number]
         if 0 <= holder < self.named:
             writer.size(holder + 1)
             writer.put(part)

@@ -14,10 +14,10 @@ BIT_GENERATORS: Final = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 LARGEST_ITEM: Final = 1 << 20
 
 
-def is_mutable(value: object) -> bool:
-    """Whether it is an array or a random generator of numpy."""
+def is_mutable_class(cls: type) -> bool:
+    """Whether it is the class of numpy's arrays or of its random generators."""
     np = sys.modules.get("numpy")
-    return np is not None and type(value) in {np.ndarray, np.random.Generator}
+    return np is not None and cls in {np.ndarray, np.random.Generator}
 
 
 def is_number(value: object) -> bool:

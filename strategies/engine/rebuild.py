@@ -254,7 +254,7 @@ def _calculated(live: Live) -> set[int]:
         if isinstance(thing, bt.Indicator | bt.feed.AbstractDataBase)
         or (isinstance(thing, bt.linebuffer.LineBuffer) and not _is_observed(thing))
     }
-    for number, (holder, _) in enumerate(anchors.origin):
+    for number, holder in enumerate(anchors.holder):
         thing = anchors.objects[number]
         if holder in found and not isinstance(
             thing, bt.Strategy | bt.Observer | bt.Analyzer | bt.BrokerBase | bt.Cerebro
