@@ -301,15 +301,15 @@ class Anchors:
 
     def _expand_structure(self, number: int, thing: Any) -> None:
         """Lines and what calculates below: held in containers that do not change and are not watched."""
-        known = self.numbers
+        known, names = self.numbers, aliases_of(type(thing.lines))
         for at, line in enumerate(thing.lines.lines):
             if id(line) not in known:
-                self._add(line, number, alias_of(type(thing.lines), at))
-        names = vars(thing)
-        for at, data in enumerate(names.get("datas", ())):
+                self._add(line, number, (at < len(names) and names[at]) or f"lines[{at}]")
+        attributes = vars(thing)
+        for at, data in enumerate(attributes.get("datas", ())):
             if id(data) not in known:
                 self._add(data, number, f"datas[{at}]")
-        for kind in names.get("_lineiterators", NONE).values():
+        for kind in attributes.get("_lineiterators", NONE).values():
             for at, each in enumerate(kind):
                 if id(each) not in known:
                     self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
@@ -331,10 +331,10 @@ def _number(each: "Instance | Container") -> int:
     return each.number
 
 
-@lru_cache(maxsize=4096)
-def alias_of(lines: Any, at: int) -> str:
-    """Return the name of a line in its class."""
-    return lines._getlinealias(at) or f"lines[{at}]"
+@remembered
+def aliases_of(lines: Any) -> tuple[str, ...]:
+    """Return the names of the lines in their class; extra lines have none."""
+    return tuple(lines._getlinealias(at) for at in range(lines._getlinesextra() + len(lines._getlines())))
 
 
 @remembered
@@ -394,7 +394,7 @@ class Instance:
             name
             for name, value in zip(self.keys, self.values, strict=True)
             if (
-                type(value) is count
+                (type(value) is count and not (name == "_dataid" and isinstance(self.thing, bt.Cerebro)))
                 or (users and type(value) in PLAIN)
                 or (name == "cash" and isinstance(self.thing, bt.BrokerBase))
             )

@@ -6,6 +6,7 @@ leaves them in disorder, which the next `load` repairs, because it trusts nothin
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
 
 END: Final = 0
 SET, GONE, ORDERED = 1, 2, 4
+MOMENTS: Final = ("_dtmaster", "_udtmaster")
 DROPPED_WHEN_EMPTY: Final = ("_orderspending", "_tradespending")
 
 
@@ -63,6 +65,7 @@ class Live:
         self.volatile: tuple[int, ...] = ()
         self.late = _late(anchors, machine.broker)
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
+        self._as_built = True
 
     def dump(self) -> bytes:
         """Return the bytes of what is now. Changes nothing that a strategy could see."""
@@ -230,6 +233,9 @@ class Live:
         return found
 
     def _restore(self) -> None:
+        if self._as_built:
+            self._as_built = False  # whoever comes here is about to change them
+            return
         for instance in self.anchors.changed():
             instance.restore()
         for container in self.anchors.changed_containers():
@@ -290,6 +296,8 @@ class Live:
                 continue
             if _apply(reader, thing, flags):
                 told.add(number - 1)
+            elif thing is self.machine.cerebro and MOMENTS[0] in (names := thing.__dict__):
+                names.setdefault(MOMENTS[1], names[MOMENTS[0]])
         return told
 
     def _derive(self, told: set[int]) -> None:
@@ -335,12 +343,24 @@ def _strip(thing: Any, changed: dict[str, Any]) -> None:
                 changed.pop(name, None)
         else:
             changed.update({name: getattr(thing, name) for name in TICKS})
+    elif isinstance(thing, bt.Cerebro):
+        if same_moment(changed.get(MOMENTS[0]), changed.get(MOMENTS[1])):
+            del changed[MOMENTS[1]]
     elif isinstance(thing, bt.Strategy):
-        if thing._dlens == [len(data) for data in thing.datas]:
-            changed.pop("_dlens", None)
-        for name in DROPPED_WHEN_EMPTY:
-            if not changed.get(name, True):
-                del changed[name]
+        _strip_strategy(thing, changed)
+
+
+def _strip_strategy(strategy: Any, changed: dict[str, Any]) -> None:
+    if strategy._dlens == [len(data) for data in strategy.datas]:
+        changed.pop("_dlens", None)
+    for name in DROPPED_WHEN_EMPTY:
+        if not changed.get(name, True):
+            del changed[name]
+
+
+def same_moment(one: Any, other: Any) -> bool:
+    """Whether two moments of Backtrader's clock, local and UTC, are written alike."""
+    return type(one) is type(other) is datetime and one.tzinfo is other.tzinfo is None and one == other
 
 
 def _ticks_are_the_bar(data: Any) -> bool:

@@ -97,6 +97,7 @@ class Machine:
         self.numbers = OwnNumbers()
         self.horizon = Horizon()
         self.cerebro = cerebro = _PausedCerebro()
+        cerebro.closed = False  # an attribute from the start is none that differs from it
         self.pushed = [new_feed(feed) for feed in feeds]
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)

@@ -213,6 +213,12 @@ def _moment(make: Callable[[str], Any]) -> Callable[[Reader], Any]:
     return read
 
 
+def _clock(r: Reader) -> datetime:
+    size = r.size()
+    since = timedelta(seconds=size >> 1, microseconds=r.size() if size & 1 else 0)
+    return datetime.min + since  # noqa: DTZ901 -- Backtrader computes with naive UTC
+
+
 def _zone(r: Reader) -> Any:
     name = r.text()
     if name.startswith("pytz/"):
@@ -490,6 +496,7 @@ READERS: Final[dict[int, Callable[[Reader], Any]]] = {
     tags.METHOD: _method,
     tags.ENUM: _enum,
     tags.DATETIME: _moment(datetime.fromisoformat),
+    tags.CLOCK: _clock,
     tags.TIME: _moment(time.fromisoformat),
     tags.DATE: lambda r: date.fromisoformat(r.text()),
     tags.TIMEDELTA: lambda r: timedelta(r.get(), r.get(), r.get()),

@@ -25,6 +25,7 @@ PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it s
 NAN: Final = float("nan")
 SEVEN_BITS: Final = 0x7F
 LARGEST: Final = 1 << 28
+TRIM_FROM: Final = 24  # values more than needed: an array gives memory back from 16 on
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
 
 
@@ -191,7 +192,7 @@ def trim_lines(lines: list[Any]) -> None:
     whole = lines[0]._horizon.whole if lines else 0
     for line in lines:
         surplus = line._idx + line._floor
-        if surplus > 64 - line._floor and line.lencount > whole:
+        if surplus > TRIM_FROM - line._floor and line.lencount > whole:
             del line._tail[:surplus]
             line._idx -= surplus
 

@@ -44,7 +44,7 @@ STRINGS: Final = (
     "pending", "submitted", "_toactivate", "_pchildren",
     "_ocos", "_ocol", "d_credit", "notifs", "orders", "_trades", "opens", "entered", "refused_by", "day",
     "day_entries",
-    "day_result", "open_entries", "keepers",
+    "day_result", "open_entries", "keepers", "curbuylen", "curselllen",
 )  # fmt: skip
 CODE_OF_STRING: Final = {text: code for code, text in enumerate(STRINGS)}
 

@@ -33,11 +33,13 @@ from strategies.engine.vocabulary import CODE_OF_STRING, PARAMETERS_OF, SHAPES, 
     FROZENSET, DEQUE, OBJECT, CLASS, FUNCTION, METHOD, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, COMPLEX,
     RANGE, ENUM, SUBCLASS, ARRAY, RANDOM, COUNT, NDARRAY, NUMBER, STRINGIO, BYTESIO, BYTEARRAY, ZONE,
     FRACTION, WHOLE, SHAPED, PARAMS, GENERATOR, ORDERED_DICT, DEFAULT_DICT, UTC, OFFSET, BT_UTC, MISSING,
-) = range(0xC0, 0xC0 + 51)  # fmt: skip
+    CLOCK,
+) = range(0xC0, 0xC0 + 52)  # fmt: skip
 FIRST_STRING: Final = 0x80  # 0x00 to 0x7f are integers, 0x80 to 0xbf the first strings of the vocabulary
 STRINGS_OF_ONE_BYTE: Final = 64
 SEVEN_BITS: Final = 0x7F
 DEEPEST: Final = 200
+DAY_SECONDS: Final = 86_400
 SHORT_STRING: Final = 64
 DOUBLE: Final = struct.Struct("<d")
 
@@ -244,6 +246,18 @@ def _moment(tag: int) -> Callable[[Writer, Any], None]:
     return write
 
 
+def _datetime(w: Writer, value: datetime) -> None:
+    """Write a naive one as seconds since the year 1, with microseconds if there are some."""
+    if value.tzinfo is not None or value.fold:
+        _zoned(w, value)
+        return
+    since = value - datetime.min  # noqa: DTZ901 -- Backtrader computes with naive UTC
+    w.out.append(CLOCK)
+    w.size((since.days * DAY_SECONDS + since.seconds) << 1 | bool(since.microseconds))
+    if since.microseconds:
+        w.size(since.microseconds)
+
+
 def _zone(w: Writer, zone: Any) -> None:
     if zone is None:
         w.out.append(NONE)
@@ -261,6 +275,9 @@ def _zone(w: Writer, zone: Any) -> None:
         w.out.append(BT_UTC)
     else:
         w.put(zone)
+
+
+_zoned: Final = _moment(DATETIME)
 
 
 def _timedelta(w: Writer, value: timedelta) -> None:
@@ -473,7 +490,7 @@ WRITERS: Final[dict[type, Callable[[Writer, Any], None]]] = {
     type(None): lambda w, _: w.out.append(NONE),
     bool: lambda w, value: w.out.append(TRUE if value else FALSE),
     int: _integer, float: _float, str: _string, bytes: _bytes, tuple: _tuple, frozenset: _frozenset,
-    datetime: _moment(DATETIME), time: _moment(TIME), timedelta: _timedelta,
+    datetime: _datetime, time: _moment(TIME), timedelta: _timedelta,
     date: lambda w, value: _text(w, DATE, value.isoformat()),
     Decimal: lambda w, value: _text(w, DECIMAL, str(value)),
     complex: _complex, range: _sequence(RANGE), Fraction: _sequence(FRACTION),
