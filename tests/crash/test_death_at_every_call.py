@@ -13,7 +13,7 @@ import pytest
 from worlds import BUSY_CONFIGS, make_world
 
 DYING = Path(__file__).with_name("dying.py")
-BARS = 16 if "ONEBAR_N" in os.environ else 5  # more behind `make crash`
+BARS = 16 if "ONEBAR_N" in os.environ else 4  # more behind `make crash`
 
 
 def run_faults(fault, world, *, mutant="", first=1, stride=1):

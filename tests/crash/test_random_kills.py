@@ -15,7 +15,7 @@ from worlds import CONFIGS, make_world
 
 KILLS = int(os.environ.get("ONEBAR_N", "25"))
 SEED = int(os.environ.get("ONEBAR_SEED", "1"))
-BARS = 288 * 2
+BARS = 288
 
 
 def kill_until_done(world, rng, most):
@@ -35,7 +35,7 @@ def kill_until_done(world, rng, most):
             return kills
         try:
             # From before its first statement to the middle of its work; start-up alone takes about a second.
-            process.wait(timeout=rng.uniform(0.3, 2.6))
+            process.wait(timeout=rng.uniform(0.3, 2.2))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()

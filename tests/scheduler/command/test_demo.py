@@ -106,13 +106,16 @@ def test_on_a_terminal_it_draws_a_table_and_ctrl_c_ends_it_cleanly(tmp_path):
     termios.tcsetwinsize(slave, (40, 140))
     with _demo(folder, stdout=slave, stderr=slave, stdin=slave) as child, ThreadPoolExecutor() as reader:
         os.close(slave)
-        drawn = reader.submit(_everything, master)
+        drawn = bytearray()
+        reading = reader.submit(_read_all, master, drawn)
         try:
             _wait_for_bars(folder, child)
+            _wait_until(lambda: b"POSITION" in drawn)
         finally:
             child.send_signal(signal.SIGINT)
             _ended(child)
-        text = drawn.result()
+        reading.result()
+        text = drawn.decode()
     os.close(master)
     assert child.returncode == 0, text
     assert "Crossover ETH" in text
@@ -121,15 +124,20 @@ def test_on_a_terminal_it_draws_a_table_and_ctrl_c_ends_it_cleanly(tmp_path):
     assert _left_behind(folder) == []
 
 
-def _everything(descriptor):
-    """Read a terminal until its other end is closed."""
-    found = b""
+def _read_all(descriptor, drawn):
+    """Read a terminal into `drawn` until its other end is closed."""
     while True:
         try:
-            chunk = os.read(descriptor, 65_536)
+            drawn += os.read(descriptor, 65_536)
         except OSError:
-            return found.decode()
-        found += chunk
+            return
+
+
+def _wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_folder_that_is_taken_is_left_alone(tmp_path, capsys):

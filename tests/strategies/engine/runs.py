@@ -1,6 +1,8 @@
 """Bars by seed, the plain run that is the truth, and steps through engines that are never the same twice."""
 
+import itertools
 import random
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import backtrader as bt
@@ -60,7 +62,20 @@ def plain(configure, given):
     cerebro = bt.Cerebro()
     cerebro.adddata(PlainFeed(bars=given, timeframe=bt.TimeFrame.Minutes, compression=60), name="X")
     configure(cerebro)
-    return seen_by(lambda: cerebro.run(runonce=False, preload=True, exactbars=0))[0]
+    with numbers_from_one():
+        return seen_by(lambda: cerebro.run(runonce=False, preload=True, exactbars=0))[0]
+
+
+@contextmanager
+def numbers_from_one():
+    """Plain Backtrader counts orders and trades over all runs of a process, other tests included."""
+    order, trade = bt.order.OrderBase, bt.trade.Trade
+    before = order.refbasis, trade.refbasis
+    order.refbasis, trade.refbasis = itertools.count(1), itertools.count(1)
+    try:
+        yield
+    finally:
+        order.refbasis, trade.refbasis = before
 
 
 def stepped(configure, given, engines=2):
