@@ -16,6 +16,7 @@ from typing import Any, Final
 import backtrader as bt
 from backtrader.utils import num2date
 
+from strategies.engine.construction import quickly
 from strategies.engine.errors import EngineError, NotCarriable
 from strategies.engine.feed import new_feed
 from strategies.engine.history import Horizon
@@ -102,7 +103,7 @@ class Machine:
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
-        with self.numbers:
+        with self.numbers, quickly():
             _run_to_the_loop(cerebro)
         self.broker = cerebro._broker
         self.strategies: list[Any] = cerebro.runningstrats
