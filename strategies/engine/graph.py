@@ -39,11 +39,13 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import backtrader as bt
+from backtrader.linebuffer import LineBuffer
+from backtrader.metabase import AutoInfoClass
 
 from strategies.engine import numeric
 from strategies.engine.audit import written_names
 from strategies.engine.errors import NotCarriable
-from strategies.engine.history import HOT, Horizon, is_line, keep_tail
+from strategies.engine.history import HOT, Horizon, keep_tail
 from strategies.engine.refusals import (
     NEVER,
     attributes_of,
@@ -262,23 +264,23 @@ class Anchors:
 
     def _expand_instance(self, number: int, thing: Any) -> None:
         cls: Any = type(thing)
-        if is_line(thing):
+        line, root, users, base = role_of(cls)
+        if line:
             self.lines.append(thing)
             keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
-        elif isinstance(thing, bt.LineRoot):
+        elif root:
             self._expand_structure(number, thing)
-        if is_users_class(cls):
+        if users:
             self._expand_users(number, thing)
         else:
             known = self.numbers
             for name, value in attributes_of(thing).items():
-                kind = kind_of(type(value))
-                if kind == NOTHING or name in STRUCTURE or (kind != CONTAINER and id(value) in known):
+                kind = type(value)
+                if kind in PLAIN or name in STRUCTURE or (id(value) in known and kind not in CONTENTS):
                     continue
                 self._visit(value, number, name, strict=False)
-        base = container_base(cls)
-        if base is not None and base in CONTENTS:
-            self._expand_base(number, thing, base, strict=is_users_class(cls))
+        if base is not None:
+            self._expand_base(number, thing, base, strict=users)
 
     def _expand_users(self, number: int, thing: Any) -> None:
         mixed = isinstance(thing, FILLED_BY_BACKTRADER)
@@ -355,7 +357,7 @@ def is_feed(thing: Any) -> bool:
 
 def _is_empty(thing: Any) -> bool:
     """Whether it is a set of no parameters: every line has one."""
-    return isinstance(thing, bt.metabase.AutoInfoClass) and not vars(thing)
+    return isinstance(thing, AutoInfoClass) and not vars(thing)
 
 
 @lru_cache(maxsize=4096)
@@ -373,9 +375,8 @@ class Instance:
         self.number = number
         self.thing = thing
         cls = type(thing)
-        self.slots = has_slots(cls)
+        self.slots, self.skip, static, watched = shape_of(cls)
         self.names: dict[str, Any] = attributes_of(thing) if self.slots else vars(thing)
-        self.skip = len(HOT) if is_line(thing) else 0
         self._base: dict[str, Any] | None = None
         if self.skip:
             self.keys = shared(tuple(islice(self.names, self.skip, None)))
@@ -384,8 +385,8 @@ class Instance:
             self.keys = shared(tuple(self.names))
             self.values = tuple(self.names.values())
         self.always = NO_NAMES
-        self.static = is_static(cls) and written.isdisjoint(self.keys)
-        if not self.static and (is_watched(cls) or count in map(type, self.values)):
+        self.static = static and written.isdisjoint(self.keys)
+        if not self.static and (watched or count in map(type, self.values)):
             self.always = self._always(users=is_users_class(cls))
 
     def _always(self, *, users: bool) -> frozenset[str]:
@@ -461,6 +462,24 @@ class Instance:
                 object.__delattr__(self.thing, name)
         for name, value in base.items():
             object.__setattr__(self.thing, name, value)
+
+
+@remembered
+def shape_of(cls: type) -> tuple[bool, int, bool, bool]:
+    """Return whether it has slots, how many attributes move, if none is set later, if some are watched."""
+    return has_slots(cls), len(HOT) if issubclass(cls, LineBuffer) else 0, is_static(cls), is_watched(cls)
+
+
+@remembered
+def role_of(cls: type) -> tuple[bool, bool, bool, type | None]:
+    """Return whether it is a line, something with lines, the user's; and the container that it is as well."""
+    base = container_base(cls)
+    return (
+        issubclass(cls, LineBuffer),
+        issubclass(cls, bt.LineRoot),
+        is_users_class(cls),
+        base if base in CONTENTS else None,
+    )
 
 
 @remembered
