@@ -15,10 +15,11 @@ import backtrader as bt
 from strategies.engine import numeric
 from strategies.engine import state as form
 from strategies.engine.audit import ClassAttributes, refuse_globals, uses_sets
+from strategies.engine.baseline import Container, Instance
 from strategies.engine.errors import CodeChanged, HistoryTooShort, NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
-from strategies.engine.graph import Anchors, Container, Instance
+from strategies.engine.graph import Anchors
 from strategies.engine.history import is_line
 from strategies.engine.machine import Configure, Machine
 from strategies.engine.reading import CONTENTS as READ_CONTENTS
