@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -48,7 +49,7 @@ def kill_until_done(world, rng, most):
 
 
 @pytest.mark.timeout(0)
-def test_the_ledger_after_any_kills_is_the_undisturbed_one(new_database, tmp_path):
+def test_the_ledger_after_any_kills_is_the_undisturbed_one(new_database, tmp_path, capsys):
     undisturbed = make_world(new_database(), tmp_path, bars=BARS)
     undisturbed.replay_to_the_end()
     expected = snapshot(undisturbed.url)
@@ -64,4 +65,8 @@ def test_the_ledger_after_any_kills_is_the_undisturbed_one(new_database, tmp_pat
         rounds += 1
         assert differences(expected, snapshot(world.url)) == [], f"seed {SEED}, after {kills} kills"
     seconds = time.monotonic() - began
-    print(f"{kills} kills in {rounds} replays of {BARS} bars x {len(CONFIGS)} bots, {seconds:.0f} s")
+    with capsys.disabled():  # to stderr, which the workers of a parallel run share with the terminal
+        print(
+            f"{kills} kills in {rounds} replays of {BARS} bars x {len(CONFIGS)} bots, {seconds:.0f} s",
+            file=sys.stderr,
+        )

@@ -195,4 +195,7 @@ def test_the_ledger_is_that_of_one_continuous_run(database_url, folder, tmp_path
     database.close()
     assert trades > len(bots), "too few trades to say anything"
     with capsys.disabled():
-        print(f"\n{len(bots)} bots, {bars} bars, {trades} trades equal to the last digit; {summary.strip()}")
+        print(
+            f"\n{len(bots)} bots, {bars} bars, {trades} trades equal to the last digit; {summary.strip()}",
+            file=sys.stderr,
+        )
