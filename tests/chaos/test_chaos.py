@@ -21,7 +21,7 @@ from chaos_world import Services, add_chaos_bots, all_caught_up, read, verify
 from postgres_cluster import Cluster
 from tcp_proxy import Proxy
 
-SECONDS = float(os.environ.get("ONEBAR_CHAOS_SECONDS") or 45)
+SECONDS = float(os.environ.get("ONEBAR_CHAOS_SECONDS") or 35)
 SEED = int(os.environ.get("ONEBAR_SEED") or 1)
 BOTS = 50
 EDITED = 5  # bots whose rows are edited: their bars are all there, their orders differ by what was edited

@@ -36,7 +36,7 @@ class Candles:
     interval: str
     minutes: int
     slice_from: int  # rows; slices of the hourly files begin before their first gaps
-    slice_rows: int = 600
+    slice_rows: int = 500
 
 
 FILES = (
