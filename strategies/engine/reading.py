@@ -20,7 +20,6 @@ from operator import or_
 from random import Random
 from types import MemberDescriptorType, MethodType
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import backtrader as bt
 
@@ -30,10 +29,10 @@ from strategies.engine.errors import StateInvalid
 from strategies.engine.refusals import container_base, is_plain_class
 from strategies.engine.vocabulary import SHAPES, STRINGS, Names, token_of
 from strategies.engine.writing import DOUBLE, plain_method
+from strategies.engine.zones import zone_named
 
 SEVEN_BITS: Final = 0x7F
 LONGEST_COUNTER: Final = 400
-ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+\-]{1,32}(/[A-Za-z0-9_+\-]{1,32}){0,3}")
 COUNTER: Final = re.compile(
     r"(-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?)(?:, (-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?))?"
 )
@@ -227,9 +226,8 @@ def _zone(r: Reader) -> Any:
         pytz = sys.modules.get("pytz")
         if pytz is not None and name[5:] in pytz.all_timezones_set:
             return pytz.timezone(name[5:])
-    elif ZONE_NAME.fullmatch(name):
-        return ZoneInfo(name)
-    raise StateInvalid("an unknown time zone")
+        raise StateInvalid("an unknown time zone")
+    return zone_named(name)
 
 
 def _offset(r: Reader) -> timezone:
