@@ -13,7 +13,9 @@ from pathlib import Path
 from jobs.alerts import alerts_of, owner_alert
 from jobs.due import Due
 from jobs.failures import Failure, FailureKind
+from jobs.markets import MarketUnavailable
 from jobs.runtime import Runtime
+from persistence.errors import DatabaseUnavailable
 from persistence.notifications import Notification
 from persistence.steps import Advance, trading_flags
 from strategies.engine import CodeChanged, HistoryTooShort
@@ -192,7 +194,15 @@ def _notifications(due: Due, start: Start, rows: Sequence[tuple[int, Step, bool]
 
 
 def _failure(exc: Exception, bar: Bar) -> Failure:
-    """Name what was raised, on which bar, and the last line of the strategy's own file."""
+    """Name what was raised, on which bar, and the last line of the strategy's own file.
+
+    Stored bars are read here too: the database's failures are the whole batch's and a market's are not
+    the strategy's, so neither is charged to it.
+    """
+    if isinstance(exc, DatabaseUnavailable):
+        raise exc
+    if isinstance(exc, MarketUnavailable):
+        return Failure(FailureKind.EXCHANGE, str(exc))
     frames = traceback.extract_tb(exc.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename]
     # A plug-in's file name carries a digest of its content behind a #.

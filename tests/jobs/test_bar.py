@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from jobs.bar import Outcome, run_bar, run_bars
 from jobs.clock import SimulatedClock
 from jobs.failures import FailureKind
+from jobs.markets import MarketUnavailable
 from jobs.runtime import open_runtime
 from jobs.settings import Settings
 from persistence.bots import add_bot, get_bot, set_paused
+from persistence.errors import DatabaseUnavailable
 from persistence.tables import (
     audit_log,
     bot_states,
@@ -350,6 +352,37 @@ def test_a_deeper_read_is_mended_by_replaying_the_stored_bars(world):
     assert rows(mended, bot_steps, *columns, bot_id=cut) == expected
     assert len(expected) == 150
     assert len({equity for _, equity, _, _ in expected}) > 10, "it has to have traded"
+
+
+class Lost:
+    """Markets whose stored bars of long ago cannot be read."""
+
+    def __init__(self, markets, error):
+        self.markets, self.error = markets, error
+
+    def series(self, symbol, data):
+        return self.markets.series(symbol, data)
+
+    def closed_bars(self, series, after, until):
+        if after < START:
+            raise self.error
+        return self.markets.closed_bars(series, after, until)
+
+
+def test_a_database_lost_while_a_life_is_replayed_is_not_the_strategys_fault(world):
+    """R8.6, R8.8: the batch is tried again, nobody is charged, and the ledger is as it would have been."""
+    rt = world()
+    bot = add(rt, config_text("moves:LooksBack", depth=60, since=80))
+    run_bars([bot], rt)
+    advance_one(rt, bot, 79)
+    rt.clock.at_ms += INTERVAL
+    with pytest.raises(DatabaseUnavailable):
+        run_bars([bot], replace(rt, markets=Lost(rt.markets, DatabaseUnavailable("planted"))))
+    assert row_of(rt, bot).error_count == 0
+    (outcome,) = run_bars([bot], replace(rt, markets=Lost(rt.markets, MarketUnavailable("planted"))))
+    assert outcome.failure.kind is FailureKind.EXCHANGE
+    rt.clock.at_ms += INTERVAL
+    assert run_bars([bot], rt) == (Outcome(bot, 2),)
 
 
 def advance_one(rt, bot, bars):
