@@ -61,7 +61,7 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
     """Read rows, states and bars of a batch. The only writes are started_at and the record of new bars."""
     now = rt.clock.now_ms()
     with rt.database.read() as connection:
-        loaded = load(connection, bot_ids, rt.engines.versions())
+        loaded = load(connection, bot_ids, rt.engines.versions(bot_ids))
     loaded = _started([each for each in loaded if _runs(each.bot, now)], rt, now)
     prepared: list[Due] = []
     failed: list[tuple[Bot, Failure]] = []
@@ -88,8 +88,9 @@ def _started(loaded: Sequence[Loaded], rt: Runtime, now: int) -> tuple[Loaded, .
     with rt.database.write() as connection:
         for bot_id in fresh:
             bots.start_bot(connection, bot_id, now_ms=now if rt.begin_at is None else rt.begin_at)
+    bot_ids = [each.bot.id for each in loaded]
     with rt.database.read() as connection:
-        return load(connection, [each.bot.id for each in loaded], rt.engines.versions())
+        return load(connection, bot_ids, rt.engines.versions(bot_ids))
 
 
 def _prepared(loaded: Loaded, rt: Runtime) -> Due:

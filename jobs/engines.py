@@ -6,6 +6,7 @@ somebody else has moved the bot.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,8 +64,9 @@ class EngineCache:
         self._configs.move_to_end(text)
         return known
 
-    def versions(self) -> dict[int, int]:
-        return {bot_id: version for bot_id, (version, _) in self._states.items()}
+    def versions(self, bot_ids: Iterable[int]) -> dict[int, int]:
+        """Return bot id -> version of those bots whose state is here."""
+        return {bot_id: self._states[bot_id][0] for bot_id in bot_ids if bot_id in self._states}
 
     def state(self, bot_id: int) -> bytes:
         return self._states[bot_id][1]

@@ -28,13 +28,6 @@ def read_orders(transaction: Transaction, bot_id: int, limit: int | None = None)
     return _newest(transaction, OrderRow, "orders", "number", bot_id, limit)
 
 
-def read_positions(
-    transaction: Transaction, bot_id: int, limit: int | None = None
-) -> tuple[PositionRow, ...]:
-    """Return positions that are open and that were."""
-    return _newest(transaction, PositionRow, "trading_positions", "number", bot_id, limit)
-
-
 def open_positions(
     transaction: Transaction, bot_ids: Collection[int] | None = None
 ) -> dict[int, tuple[PositionRow, ...]]:

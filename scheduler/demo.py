@@ -7,7 +7,6 @@ service goes on by itself until somebody stops it (its process id is in `schedul
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from persistence import schema
 from persistence.bots import add_bot, all_bots
 from persistence.database import Database, open_database
 from scheduler.demo_screen import read_scene, screen
+from scheduler.signals import signals_to
 
 BOTS: Final = Path(__file__).parents[1] / "ops" / "demo"
 STRATEGIES: Final = BOTS / "strategies"
@@ -163,13 +163,8 @@ class Stop:
 
 @contextmanager
 def signals_set(stop: Stop) -> Iterator[None]:
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = [signal.signal(number, stop) for number in numbers]
-    try:
+    with signals_to(stop, ("SIGINT", "SIGTERM", "SIGHUP")):
         yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from persistence.bots import Bot, all_bots
 from persistence.steps import Loaded, count_trades, load
 from scheduler.agenda import Agenda, Calendar
 from scheduler.progress import Progress, progress
+from scheduler.signals import signals_to
 from scheduler.status import read_status
 from strategies.engine.values import interval_ms
 from strategies.faults import InvalidConfig
@@ -240,13 +241,8 @@ def stopped_by_signals(tally: Tally) -> Iterator[None]:
         tally.interrupted = True
         signal.signal(number, signal.SIG_DFL)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, stop) for number in numbers]
-    try:
+    with signals_to(stop, ("SIGINT", "SIGTERM")):
         yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _trades(rt: Runtime, courses: Mapping[int, Course]) -> int:

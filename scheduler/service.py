@@ -14,9 +14,7 @@ loop hung beyond recovery and whoever supervises this process shall start it aga
 """
 
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +38,7 @@ from scheduler.lockfile import AlreadyRunning, only_service
 from scheduler.logs import set_up_logs
 from scheduler.loop import BotScheduler
 from scheduler.process import COMMAND
+from scheduler.signals import signals_to
 from scheduler.workers import Crew
 
 STOPPED: Final = 0
@@ -194,7 +193,6 @@ def _patiently(stop: threading.Event, action: Callable[[], None]) -> bool:
 @contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
     """Set `stop` on the signals that ask a service to end, where this thread may listen to them."""
-    names = ["SIGTERM", "SIGINT"] if sys.platform != "win32" else ["SIGTERM", "SIGINT", "SIGBREAK"]
 
     def asked(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -203,9 +201,5 @@ def _signals(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {name: signal.signal(getattr(signal, name), asked) for name in names}
-    try:
+    with signals_to(asked, ("SIGTERM", "SIGINT", "SIGBREAK")):
         yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)

@@ -36,11 +36,6 @@ def allowed_by(field: FieldInfo) -> str:
     return f"{words}{unit}{', or null' if nullable else ''}"
 
 
-def unit_of(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-
-
 def faults_in(
     model: type[BaseModel], error: ValidationError, prefix: str = "", names: Mapping[str, str] | None = None
 ) -> tuple[Fault, ...]:

@@ -302,11 +302,5 @@ def keep_tail(line: Any, number: int, horizon: Horizon, *, of_feed: bool) -> Non
     line.__class__ = _kept(type(line), FeedLine if of_feed else HistoryLine)
 
 
-def kept_values(line: Any) -> int:
-    """How many values up to the current one a state has to hold."""
-    count: int = line.lencount
-    return count if count <= line._horizon.whole else min(count, 1 - line._floor)
-
-
 def is_line(thing: object) -> bool:
     return isinstance(thing, bt.linebuffer.LineBuffer)
