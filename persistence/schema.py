@@ -2,7 +2,8 @@
 
 All migrations run in one transaction on both databases, behind a lock, so a process killed at any
 statement leaves the old schema, and two processes that upgrade at once do it one after the other.
-Alembic is imported only by `upgrade`: the import takes longer than a bar may.
+Alembic is imported only where there is something to migrate, and before the lock is taken: the import
+takes longer than a bar may.
 """
 
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from persistence.connect import BUSY_TIMEOUT_MS
 from persistence.database import Database, open_database
 from persistence.tables import metadata
 
 HISTORY: Final = ("0001",)  # every revision, oldest first
 HEAD: Final = HISTORY[-1]
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
+UPGRADE_WAIT_MS: Final = 30_000  # for another process that upgrades
 UPGRADE_LOCK: Final = 7_021_337_405  # any number, the same in every version
 
 
@@ -30,16 +33,19 @@ def upgrade(url: str) -> None:
 
     Raises DatabaseUnavailable, or SchemaTooNew.
     """
-    with _opened(url) as database, database.write() as connection:
-        if database.dialect == "postgresql":
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
-        found = _revision(connection)
-        if found is not None and found not in HISTORY:
-            raise SchemaTooNew(f"the schema is of revision {found}, this software knows {HEAD} at most")
-        if found != HEAD:
-            _migrate(connection)
+    with _opened(url, busy_timeout_ms=UPGRADE_WAIT_MS) as database:
+        with database.read() as connection:
+            if not _behind(connection):
+                return
+        from alembic import command  # noqa: F401 -- 1.2 s in which others may still write
+
+        with database.write() as connection:
+            if database.dialect == "postgresql":
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {UPGRADE_WAIT_MS}")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
+            if _behind(connection):  # still, or another process was first
+                _migrate(connection)
 
 
 def check(url: str) -> tuple[str, ...]:
@@ -61,9 +67,16 @@ def is_current(database: Database) -> bool:
         return _revision(connection) == HEAD
 
 
+def _behind(connection: sa.Connection) -> bool:
+    found = _revision(connection)
+    if found is not None and found not in HISTORY:
+        raise SchemaTooNew(f"the schema is of revision {found}, this software knows {HEAD} at most")
+    return found != HEAD
+
+
 def _migrate(connection: sa.Connection) -> None:
-    from alembic import command  # 1.2 s
-    from alembic.config import Config  # 1.2 s
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -121,8 +134,8 @@ TRIGGERS: Final = {
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[Database]:
-    database = open_database(url)
+def _opened(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Database]:
+    database = open_database(url, busy_timeout_ms=busy_timeout_ms)
     try:
         yield database
     finally:

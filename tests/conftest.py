@@ -2,6 +2,9 @@
 
 `database_url` gives a test an empty, migrated database of its own, once on each kind; `database` opens it.
 ONEBAR_TEST_POSTGRES_URL names a server to use instead (its role must be allowed to create databases).
+
+The tests' files lie in memory where there is room: a killed process is a killed process there too, and
+no test waits for somebody else's disk. They go when the run ends; `--basetemp=FOLDER` keeps them.
 """
 
 import os
@@ -12,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +24,19 @@ import pytest
 
 from persistence.database import Database, open_database
 from persistence.schema import upgrade
+
+MEMORY = Path("/dev/shm")  # noqa: S108 -- a folder in memory on every Linux
+ROOM = 4 << 30  # bytes; a run has used 1 GiB
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    workers_have_it_from_the_first_process = hasattr(config, "workerinput")
+    if workers_have_it_from_the_first_process or config.option.basetemp is not None:
+        return
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+        config.option.basetemp = tempfile.mkdtemp(prefix="onebar-tests-", dir=MEMORY)
+        config.add_cleanup(partial(shutil.rmtree, config.option.basetemp, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +98,9 @@ SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
   SELECT concat(c.relname, a.attname, a.atttypid, a.attnotnull) AS line FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'public'::regnamespace
   UNION ALL SELECT concat(tgname, tgenabled) FROM pg_trigger WHERE NOT tgisinternal
+  UNION ALL SELECT concat(conname, pg_get_constraintdef(oid)) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+  UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
   UNION ALL SELECT prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
   UNION ALL SELECT version_num FROM alembic_version
 ) AS lines"""
