@@ -5,6 +5,7 @@ Comparison is by identity, at the speed of C: equality is overloaded on lines an
 depend on how a value came about.
 """
 
+import re
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -49,33 +50,43 @@ SET_BY_BACKTRADER: Final = frozenset(
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
+# What Backtrader names once more for convenience: parameters, lines and feeds that an object holds already.
+GIVEN: Final = re.compile(r"p|data\d*(_\w+)?|line_?\d*")
+
+
 @lru_cache(maxsize=4096)
-def shared(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return one tuple for all objects of any engine that have these attributes in this order."""
-    return names
+def shared(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return one tuple for all objects of any engine that have these attributes in this order.
+
+    And the names among them under which an object of Backtrader's may hold what nobody else does.
+    """
+    return names, tuple(name for name in names if name not in STRUCTURE and not GIVEN.fullmatch(name))
 
 
 class Instance:
     """Attributes of one object as they were built."""
 
-    __slots__ = ("_base", "always", "keys", "names", "number", "skip", "slots", "static", "thing", "values")
+    __slots__ = (
+        "_base", "always", "holding", "keys", "names", "number", "skip", "slots", "static", "thing", "values",
+    )  # fmt: skip
 
-    def __init__(self, number: int, thing: Any, written: frozenset[str]) -> None:
+    def __init__(self, number: int, thing: Any) -> None:
         self.number = number
         self.thing = thing
-        cls = type(thing)
-        self.slots, self.skip, static, watched = shape_of(cls)
-        self.names: dict[str, Any] = attributes_of(thing) if self.slots else vars(thing)
         self._base: dict[str, Any] | None = None
+        self.slots, self.skip, self.static, self.always = shape_of(type(thing))
+        self.names: dict[str, Any] = attributes_of(thing) if self.slots else thing.__dict__
+        keys, values = tuple(self.names), tuple(self.names.values())
         if self.skip:
-            self.keys = shared(tuple(islice(self.names, self.skip, None)))
-            self.values = tuple(islice(self.names.values(), self.skip, None))
-        else:
-            self.keys = shared(tuple(self.names))
-            self.values = tuple(self.names.values())
-        self.always = NO_NAMES
-        self.static = static and written.isdisjoint(self.keys)
-        if not self.static and (watched or count in map(type, self.values)):
+            keys, values = keys[self.skip :], values[self.skip :]
+        self.keys, self.holding = shared(keys)
+        self.values = values
+
+    def watch(self) -> None:
+        """Look at the values from now on, not only at their number, and find those to write always."""
+        cls = type(self.thing)
+        self.static = False
+        if is_watched(cls) or count in map(type, self.values):
             self.always = self._always(users=is_users_class(cls))
 
     def _always(self, *, users: bool) -> frozenset[str]:
@@ -101,7 +112,7 @@ class Instance:
 
     def is_quiet(self) -> bool:
         """Whether it is one of the many objects of Backtrader's that hardly ever change."""
-        return not (self.slots or self.skip or self.always or is_restless(type(self.thing)))
+        return not (self.skip or self.always or is_restless(type(self.thing)))
 
     def changed(self) -> bool:
         names = self.names
@@ -154,9 +165,9 @@ class Instance:
 
 
 @remembered
-def shape_of(cls: type) -> tuple[bool, int, bool, bool]:
-    """Return whether it has slots, how many attributes move, if none is set later, if some are watched."""
-    return has_slots(cls), len(HOT) if issubclass(cls, LineBuffer) else 0, is_static(cls), is_watched(cls)
+def shape_of(cls: type) -> tuple[bool, int, bool, frozenset[str]]:
+    """Return whether it has slots, how many attributes are a line's moving parts, if none is set later."""
+    return has_slots(cls), len(HOT) if issubclass(cls, LineBuffer) else 0, is_static(cls), NO_NAMES
 
 
 @remembered
@@ -173,19 +184,26 @@ def is_watched(cls: type) -> bool:
 
 @remembered
 def is_restless(cls: type) -> bool:
-    return not is_backtrader(cls) or issubclass(
-        cls,
-        bt.Strategy | bt.Analyzer | bt.Observer | bt.BrokerBase | bt.Cerebro | bt.feed.AbstractDataBase,
+    return (
+        has_slots(cls)
+        or not is_backtrader(cls)
+        or issubclass(
+            cls,
+            bt.Strategy | bt.Analyzer | bt.Observer | bt.BrokerBase | bt.Cerebro | bt.feed.AbstractDataBase,
+        )
     )
 
 
 class Container:
     """Content of one container (or random generator, buffer, array) as it was built."""
 
-    __slots__ = ("always", "always_at_start", "base", "kind", "number", "saved", "thing")
+    __slots__ = ("always", "always_at_start", "base", "kind", "number", "saved", "thing", "users")
 
-    def __init__(self, number: int, thing: Any, base: type | None, *, always: bool = False) -> None:
+    def __init__(
+        self, number: int, thing: Any, base: type | None, *, users: bool, always: bool = False
+    ) -> None:
         self.number = number
+        self.users = users
         self.thing = thing
         self.base = base
         self.kind = KINDS.get(base or type(thing), NUMPY)

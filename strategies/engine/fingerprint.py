@@ -7,7 +7,7 @@ versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -16,7 +16,7 @@ import backtrader as bt
 
 from strategies.engine.state import VERSION
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import Names, is_backtrader, remembered
+from strategies.engine.vocabulary import is_backtrader, remembered
 
 SIZE: Final = 12
 NOT_CODE: Final = frozenset(
@@ -28,20 +28,24 @@ PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
 DEEPEST: Final = 6
 
 
-def fingerprint_of(feeds: tuple[Feed, ...], objects: Iterable[Any], names: Names) -> bytes:
+def fingerprint_of(feeds: tuple[Feed, ...], objects: Sequence[Any]) -> bytes:
     """Twelve bytes; equal in every process of the same minor version of Python."""
-    del names
-    parts = [f"{VERSION} {bt.__version__} {feeds!r}"]
-    classes: dict[type, None] = {}
-    for thing in objects:
-        cls = type(thing)
-        if isinstance(thing, bt.metabase.AutoInfoClass):
-            parts.append(_parameters(thing))
-        else:
-            classes.setdefault(cls)
-            parts.append(_known_name(cls))
-    parts.extend(code_of(cls) for cls in classes if not is_backtrader(cls))
+    code, parameters = _of_classes(tuple(map(type, objects)))
+    parts = [f"{VERSION} {bt.__version__} {feeds!r}", code]
+    parts += [_parameters(objects[at]) for at in parameters]
     return blake2b("\n".join(parts).encode("utf-8", "surrogatepass"), digest_size=SIZE).digest()
+
+
+@remembered
+def _of_classes(classes: tuple[type, ...]) -> tuple[str, tuple[int, ...]]:
+    """Return their names with the code of the user's among them, and which are sets of parameters.
+
+    Sets of parameters have no name here: Backtrader numbers their classes as the process makes them.
+    """
+    parameters = tuple(at for at, cls in enumerate(classes) if issubclass(cls, bt.metabase.AutoInfoClass))
+    named = [cls for cls in classes if not issubclass(cls, bt.metabase.AutoInfoClass)]
+    code = (code_of(cls) for cls in dict.fromkeys(named) if not is_backtrader(cls))
+    return "\n".join((f"{parameters}", *map(_known_name, named), *code)), parameters
 
 
 @remembered
@@ -57,7 +61,12 @@ def _known_name(cls: type) -> str:
 
 
 def _parameters(thing: Any) -> str:
-    return " ".join(f"{name}={_value(value, 0)}" for name, value in vars(thing).items())
+    return " ".join(
+        [
+            f"{name}={value!r}" if type(value) in PLAIN else f"{name}={_value(value, 0)}"
+            for name, value in vars(thing).items()
+        ]
+    )
 
 
 def _value(value: Any, depth: int) -> str:  # noqa: PLR0911 -- one kind of value a line

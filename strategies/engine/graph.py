@@ -92,18 +92,17 @@ class Anchors:
         """Take the baseline: everything is as it was built."""
         mine: set[Any] = {cls for cls in set(map(type, self.objects)) if not is_backtrader(cls)}
         written: frozenset[str] = frozenset().union(*map(written_names, mine))
-        self.instances = [
-            Instance(number, thing, written)
-            for number, thing in enumerate(self.objects)
-            if kind_of(type(thing)) != CONTAINER
-        ]
         self._static: list[Instance] = []
         self._quiet: list[Instance] = []
         self._busy: list[tuple[Instance, bool]] = []
+        names = {id(each.keys): each.keys for each in self.instances}
+        touched = {number for number, keys in names.items() if not written.isdisjoint(keys)}
         for each in self.instances:
-            if each.static:
+            if each.static and id(each.keys) not in touched:
                 self._static.append(each)
-            elif each.is_quiet():
+                continue
+            each.watch()
+            if each.is_quiet():
                 self._quiet.append(each)
             else:
                 self._busy.append((each, is_feed(each.thing)))
@@ -116,7 +115,7 @@ class Anchors:
         self._empty = [
             each
             for each in self.containers
-            if each.kind in (LIST, MAPPING) and not each.thing and not self.is_users(each.number)
+            if each.kind in (LIST, MAPPING) and not each.thing and not each.users
         ]
         self._empty_things = [each.thing for each in self._empty]
         empty = {id(each) for each in self._empty}
@@ -230,7 +229,7 @@ class Anchors:
                 if type(value) not in PLAIN:
                     self._visit(value, number, f"[{at}]", strict=strict)
                     keeps_count |= type(value) is count
-        self.containers.append(Container(number, thing, None, always=keeps_count))
+        self.containers.append(Container(number, thing, None, users=strict, always=keeps_count))
 
     def _pairs(self, number: int, thing: Any, *, strict: bool) -> None:
         for key, value in thing.items():
@@ -248,13 +247,16 @@ class Anchors:
             keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
         elif root:
             self._expand_structure(number, thing)
+        instance = Instance(number, thing)
+        self.instances.append(instance)
         if users:
             self._expand_users(number, thing)
         else:
-            known = self.numbers
-            for name, value in attributes_of(thing).items():
+            known, names = self.numbers, instance.names
+            for name in instance.holding:
+                value = names[name]
                 kind = type(value)
-                if kind in PLAIN or name in STRUCTURE or (id(value) in known and kind not in CONTENTS):
+                if kind in PLAIN or (id(value) in known and kind not in CONTENTS) or _is_empty(value):
                     continue
                 self._visit(value, number, name, strict=False)
         if base is not None:
@@ -277,15 +279,15 @@ class Anchors:
         else:
             for at, value in enumerate(thing):
                 self._visit(value, number, f"[{at}]", strict=strict)
-        self.containers.append(Container(number, thing, base))
+        self.containers.append(Container(number, thing, base, users=self.is_users(number)))
 
     def _expand_structure(self, number: int, thing: Any) -> None:
         """Lines and what calculates below: held in containers that do not change and are not watched."""
-        known, names = self.numbers, aliases_of(type(thing.lines))
-        for at, line in enumerate(thing.lines.lines):
+        known, attributes = self.numbers, vars(thing)
+        lines = attributes["lines"]
+        for line, name in zip(lines.lines, aliases_of(type(lines), len(lines.lines)), strict=True):
             if id(line) not in known:
-                self._add(line, number, (at < len(names) and names[at]) or f"lines[{at}]")
-        attributes = vars(thing)
+                self._add(line, number, name)
         for at, data in enumerate(attributes.get("datas", ())):
             if id(data) not in known:
                 self._add(data, number, f"datas[{at}]")
@@ -312,9 +314,9 @@ def _number(each: "Instance | Container") -> int:
 
 
 @remembered
-def aliases_of(lines: Any) -> tuple[str, ...]:
-    """Return the names of the lines in their class; extra lines have none."""
-    return tuple(lines._getlinealias(at) for at in range(lines._getlinesextra() + len(lines._getlines())))
+def aliases_of(lines: Any, number: int) -> tuple[str, ...]:
+    """Return the names of that many lines in their class; extra lines have none."""
+    return tuple(lines._getlinealias(at) or f"lines[{at}]" for at in range(number))
 
 
 @remembered
@@ -335,7 +337,12 @@ def is_feed(thing: Any) -> bool:
 
 def _is_empty(thing: Any) -> bool:
     """Whether it is a set of no parameters: every line has one."""
-    return isinstance(thing, AutoInfoClass) and not vars(thing)
+    return is_parameters(type(thing)) and not vars(thing)
+
+
+@remembered
+def is_parameters(cls: type) -> bool:
+    return issubclass(cls, AutoInfoClass)
 
 
 @remembered

@@ -287,17 +287,14 @@ def keep_tail(line: Any, number: int, horizon: Horizon, *, of_feed: bool) -> Non
     """
     names = vars(line)
     rest = names.copy()
-    moving = {
-        "_tail": rest.pop("array"),
-        "_idx": rest.pop("_idx"),
-        "lencount": rest.pop("lencount"),
-        "extension": rest.pop("extension"),
-        "_floor": 0,
-        "_horizon": horizon,
-        "_number": number,
-    }
     names.clear()
-    names.update(moving)
+    names["_tail"] = rest.pop("array")
+    names["_idx"] = rest.pop("_idx")
+    names["lencount"] = rest.pop("lencount")
+    names["extension"] = rest.pop("extension")
+    names["_floor"] = 0
+    names["_horizon"] = horizon
+    names["_number"] = number
     names.update(rest)
     line.__class__ = _kept(type(line), FeedLine if of_feed else HistoryLine)
 

@@ -56,12 +56,12 @@ class Live:
         refuse_globals(mine)
         self.class_attributes = ClassAttributes(mine)
         self.dumps_each_bar = any(map(uses_sets, mine))
-        self.fingerprint = fingerprint_of(feeds, anchors.objects, self.names)
+        self.fingerprint = fingerprint_of(feeds, anchors.objects)
         self.roots = (tuple(data._name for data in machine.cerebro.datas), len(machine.strategies))
         self.named = 1 + len(machine.cerebro.datas) + len(machine.strategies)
         self.line_writer = form.LineWriter(anchors.lines)
         self.visible = _visible(machine, anchors)
-        self.user_containers = [each for each in anchors.containers if anchors.is_users(each.number)]
+        self.user_containers = [each for each in anchors.containers if each.users]
         self.contents = {each.number: self._content(each) for each in self.user_containers}
         self.volatile: tuple[int, ...] = ()
         self.late = _late(anchors, machine.broker)
