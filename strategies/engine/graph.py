@@ -28,7 +28,6 @@ from backtrader.linebuffer import LineBuffer
 from backtrader.metabase import AutoInfoClass
 
 from strategies.engine import numeric
-from strategies.engine.audit import written_names
 from strategies.engine.baseline import (
     LIST,
     MAPPING,
@@ -40,6 +39,7 @@ from strategies.engine.baseline import (
 )
 from strategies.engine.errors import NotCarriable
 from strategies.engine.history import Horizon, keep_tail
+from strategies.engine.reach import reached_from
 from strategies.engine.refusals import (
     NEVER,
     attributes_of,
@@ -90,8 +90,9 @@ class Anchors:
 
     def watch(self) -> None:
         """Take the baseline: everything is as it was built."""
-        mine: set[Any] = {cls for cls in set(map(type, self.objects)) if not is_backtrader(cls)}
-        written: frozenset[str] = frozenset().union(*map(written_names, mine))
+        classes: dict[Any, None] = dict.fromkeys(map(type, self.objects))
+        self.reached = reached_from(tuple(cls for cls in classes if not is_backtrader(cls)))
+        written = self.reached.written
         self._static: list[Instance] = []
         self._quiet: list[Instance] = []
         self._busy: list[tuple[Instance, bool]] = []

@@ -14,7 +14,7 @@ import backtrader as bt
 
 from strategies.engine import numeric
 from strategies.engine import state as form
-from strategies.engine.audit import ClassAttributes, refuse_globals, uses_sets
+from strategies.engine.audit import ClassAttributes, Globals, refuse_globals
 from strategies.engine.baseline import Container, Instance
 from strategies.engine.errors import CodeChanged, HistoryTooShort, NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
@@ -27,7 +27,7 @@ from strategies.engine.reading import WRONG, Reader, set_attributes
 from strategies.engine.record import Recorder
 from strategies.engine.state import Counters
 from strategies.engine.values import Feed
-from strategies.engine.vocabulary import is_backtrader, names_of, remembered
+from strategies.engine.vocabulary import names_of, remembered
 from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
 
 END: Final = 0
@@ -52,10 +52,10 @@ class Live:
         self.recorder = Recorder(machine.tell, machine.cerebro.datas)
         machine.notify = self.recorder.notify
         self.names = names_of(tuple({type(each.thing): None for each in anchors.instances}))
-        mine = {type(each.thing) for each in anchors.instances if not is_backtrader(type(each.thing))}
-        refuse_globals(mine)
-        self.class_attributes = ClassAttributes(mine)
-        self.dumps_each_bar = any(map(uses_sets, mine))
+        refuse_globals(anchors.reached)
+        self.class_attributes = ClassAttributes(anchors.reached.classes)
+        self.globals = Globals(anchors.reached)
+        self.dumps_each_bar = anchors.reached.uses_sets
         self.fingerprint = fingerprint_of(feeds, anchors.objects)
         self.roots = (tuple(data._name for data in machine.cerebro.datas), len(machine.strategies))
         self.named = 1 + len(machine.cerebro.datas) + len(machine.strategies)
@@ -108,6 +108,7 @@ class Live:
 
     def _refuse_growth(self) -> None:
         self.class_attributes.refuse_changes()
+        self.globals.refuse_changes()
         for strategy, made in self.structure:
             if _made(strategy) != made:
                 raise NotCarriable("an indicator made after the start", "make it in __init__", ("strategy",))

@@ -3,6 +3,7 @@
 import itertools
 import random
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 import backtrader as bt
@@ -12,19 +13,22 @@ from strategies.engine import Bar, Engine, Feed
 HOUR_MS = 3_600_000
 START_MS = 1_600_000_000_000 // HOUR_MS * HOUR_MS
 X = (Feed("X", "1h"),)
-_SEEN = []
+_SEEN: ContextVar[list] = ContextVar("what the strategies of the run under way saw")
 
 
 def note(*values):
-    """Remember what a strategy saw. A function of the module, so the strategy itself has no state in it."""
-    _SEEN.append(values)
+    """Remember what a strategy saw, where an engine has nothing to refuse: it belongs to the context."""
+    _SEEN.get([]).append(values)
 
 
 def seen_by(run):
     """Call `run` and return what strategies noted meanwhile, and its result."""
-    _SEEN.clear()
-    result = run()
-    return list(_SEEN), result
+    seen = []
+    token = _SEEN.set(seen)
+    try:
+        return seen, run()
+    finally:
+        _SEEN.reset(token)
 
 
 def bars(count, seed=1):
