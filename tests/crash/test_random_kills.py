@@ -1,6 +1,6 @@
 """R9.10, B4: `scheduler replay` under `kill -9` at random moments, over and over, until it is done.
 
-25 kills per database in the default suite; `make crash SEED= N=` runs until N kills have landed.
+15 kills per database in the default suite; `make crash SEED= N=` runs until N kills have landed.
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 from snapshots import differences, snapshot
 from worlds import CONFIGS, make_world
 
-KILLS = int(os.environ.get("ONEBAR_N", "25"))
+KILLS = int(os.environ.get("ONEBAR_N", "15"))
 SEED = int(os.environ.get("ONEBAR_SEED", "1"))
 BARS = 288
 
