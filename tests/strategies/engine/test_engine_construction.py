@@ -8,7 +8,8 @@ import backtrader as bt
 import pytest
 
 from strategies.engine import construction
-from strategies.engine.construction import REPLACED, quickly
+from strategies.engine.blueprints import is_plain_action, is_plain_indicator, is_plain_series
+from strategies.engine.construction import REPLACED, owner_of, quickly
 from strategies.engine.feed import new_feed
 from strategies.engine.machine import _PausedCerebro, _run_to_the_loop
 from strategies.engine.values import Feed
@@ -41,7 +42,7 @@ class Everything(bt.Strategy):
         self.all = bt.And(self.data > self.mixed, self.data1.close < 5, self.rsi.rsi)
 
 
-def configure(cerebro: bt.Cerebro) -> None:
+def configure_everything(cerebro: bt.Cerebro) -> None:
     cerebro.resampledata(cerebro.datas[0], timeframe=bt.TimeFrame.Days)
     cerebro.addanalyzer(bt.analyzers.DrawDown)
     cerebro.addobserver(bt.observers.DrawDown)
@@ -49,7 +50,269 @@ def configure(cerebro: bt.Cerebro) -> None:
     cerebro.addstrategy(Everything, period=9)
 
 
-def built() -> Any:
+def raised_by(make: Callable[[], object]) -> str:
+    try:
+        make()
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the two ways are compared by it
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+class AllIndicators(bt.Strategy):
+    """Each indicator of Backtrader by itself, with what it makes or what it raises."""
+
+    def __init__(self) -> None:
+        self.raised = []
+        known = {id(cls): cls for cls in vars(bt.indicators).values() if isinstance(cls, type)}
+        for cls in known.values():
+            # The one left out changes its own class whenever an object of it is made.
+            if issubclass(cls, bt.Indicator) and cls is not bt.indicator.LinePlotterIndicator:
+                self.raised += [raised_by(lambda cls=cls: cls(self.data)), raised_by(cls)]
+
+
+class Delayed(bt.Indicator):
+    lines = ("late", "early")
+
+    def __init__(self) -> None:
+        self.lines.late = self.data(-3)
+        self.lines[1] = self.data.high(2)
+        super().__init__()
+
+
+class OnLines(bt.linebuffer.LineActions):
+    params = (("weight", 2.0),)
+
+    def __init__(self, *lines: Any) -> None:
+        super().__init__()
+        self.given = list(lines)
+
+
+class Expressions(bt.Strategy):
+    """Operations of every kind, delays both ways, couplers, numbers as datas."""
+
+    def __init__(self) -> None:
+        low, high = self.data.low, self.data1.high
+        self.found = [-low, abs(high), low**2, 3.0 / high, low // 2, 1 - high, low == high, low != 5, 2 * low]
+        self.found += [
+            bt.Or(low > 1, high < 2),
+            bt.Any(low, high),
+            bt.Sum(low, high, self.data),
+            bt.Min(1.0, low),
+        ]
+        self.found += [bt.Cmp(low, high), bt.DivByZero(low, high, zero=1.0), bt.Reduce(max, low, high)]
+        self.found += [self.data1(), self.data1.close(), self.data1.low(self.data)]
+        self.found += [
+            OnLines(self.data1, low, weight=3.0),
+            OnLines(7.0),
+            OnLines(bt.ind.SMA(low(-4), period=9)),
+        ]
+        self.found += [Delayed(self.data1), bt.ind.CrossDown(low, 5.0), bt.ind.Highest(low - high, period=4)]
+        self.raised = [raised_by(OnLines), raised_by(lambda: OnLines(low, wait=1))]
+
+
+class Fails(bt.Indicator):
+    lines = ("line",)
+
+    def __init__(self) -> None:
+        bt.ind.SMA(self.data)
+        raise LookupError("on purpose")
+
+
+class ByOtherNames(bt.Indicator):
+    """Owners are found where `self` has another name, is a cell, or stands in a namespace."""
+
+    lines = ("a", "b")
+    params = (("way", "this"),)
+
+    def __init__(this) -> None:  # noqa: N805 -- that is the case
+        if this.p.way == "this":
+            this.lines.a = bt.ind.SMA(this.data, period=2) - this.data.low
+        elif this.p.way == "cell":
+            self = this
+
+            def made_inside() -> Any:
+                return bt.ind.EMA(self.data, period=3) * 2
+
+            this.lines.b = made_inside()
+        elif this.p.way == "generator":
+            this.lines.b = next(bt.ind.EMA(this.data) for _ in (1,))
+        else:
+            made: dict[str, Any] = {"bt": bt, this.p.way: this}
+            exec(f"made = bt.ind.WMA({this.p.way}.data) + 1.0", made)  # noqa: S102 -- a frame whose variables are a namespace
+            this.lines.a = made["made"]
+
+
+class Skips(bt.Indicator):
+    lines = ("a",)
+
+    def __init__(self) -> None:
+        self.mine = bt.ind.SMA(self.data)
+        self.above = bt.ind.SMA(self.data, _ownerskip=self)
+        self.lines.a = OnLines(self.data, _ownerskip=self)
+
+
+class WithoutClock(bt.Indicator):
+    lines = ("a",)
+    _mindatas = 0
+
+    def __init__(self, *args: Any) -> None:
+        self.args = list(args)
+        self.clocked_by = self.datas
+        self.datas = []  # with its owner there, Backtrader's `_stage2` does not come to an end
+
+
+class Wrong(bt.Strategy):
+    """What a wrong strategy gets: the type of the exception and its text."""
+
+    def __init__(self) -> None:
+        sma, data = bt.ind.SMA, self.data
+        self.raised = [
+            raised_by(lambda: Fails(data)),
+            raised_by(lambda: sma(data, 5)),
+            raised_by(lambda: sma(data, peroid=5)),
+            raised_by(lambda: sma(data, period="5")),
+            raised_by(lambda: bt.Indicator(data)),
+            raised_by(lambda: bt.ind.CrossOver(data, None)),
+            raised_by(lambda: data.close - "1"),
+            raised_by(lambda: data(None, None, None)),
+            raised_by(lambda: data.close("1")),
+            raised_by(bt.If),
+            raised_by(lambda: setattr(Delayed(data).lines, "late", 5)),
+        ]
+        assert len(set(self.raised)) > 8
+        self.found = [ByOtherNames(way=way) for way in ("this", "cell", "self", "_obj", "generator")]
+        self.found += [Skips(), Skips(data.close), WithoutClock(5, 6), WithoutClock(data, 6), WithoutClock()]
+
+
+class OwnSteps(bt.indicator.Indicator.__class__):
+    def donew(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 -- a metaclass
+        _obj, args, kwargs = super().donew(*args, **kwargs)
+        _obj.stepped = bt.ind.SMA(period=2)
+        return _obj, args, kwargs
+
+    def dopostinit(cls, _obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 -- a metaclass
+        _obj.ended = len(vars(_obj))
+        return super().dopostinit(_obj, *args, **kwargs)
+
+
+class ByMetaclass(bt.Indicator, metaclass=OwnSteps):
+    lines = ("a",)
+
+
+class ByShadow(bt.Indicator):
+    lines = ("a",)
+
+    @classmethod
+    def dopreinit(cls, _obj: Any, *args: Any, **kwargs: Any) -> Any:
+        _obj._clock = _obj.data
+        _obj.shadowed = True
+        return _obj, args, kwargs
+
+
+class ByNew(bt.Indicator):
+    lines = ("a",)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        made.first = len(args) + len(kwargs)
+        return made
+
+
+class BySetting(bt.Indicator):
+    lines = ("a",)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(f"{name}_kept" if name.startswith("data0") else name, value)
+
+
+class ByProperty(bt.Indicator):
+    lines = ("a",)
+
+    @property
+    def data0(self) -> Any:
+        return self.elsewhere
+
+    @data0.setter
+    def data0(self, data: Any) -> None:
+        self.elsewhere = data
+
+
+class ByPackages(bt.Indicator):
+    lines = ("a",)
+    packages = ("math",)
+    frompackages = (("operator", "add"),)
+
+
+class ActionByNew(OnLines):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        made.first = len(args) + len(kwargs)
+        return made
+
+
+class OwnLines(bt.lineseries.Lines):
+    def __init__(self, initlines: Any = None) -> None:
+        super().__init__(initlines)
+        self.own = True
+
+
+class ByLines(bt.Indicator):
+    lines = ("a",)
+
+
+ByLines.lines = OwnLines._derive("ByLines", ("a",), 0, [])
+
+
+class ByParameters(bt.Indicator):
+    lines = ("a",)
+    params = (("period", 3),)
+
+
+class OwnParameters(ByParameters.params):
+    def __init__(self) -> None:
+        self.own = True
+
+
+ByParameters.params = OwnParameters
+
+
+class OwnWays(bt.Strategy):
+    """Classes with something of their own on the way, which go Backtrader's way."""
+
+    def __init__(self) -> None:
+        classes = (ByMetaclass, ByShadow, ByNew, BySetting, ByProperty, ByPackages, ByLines, ByParameters)
+        self.found = [cls(data) for cls in classes for data in (self.data, self.data1.low)]
+        self.found += [ActionByNew(self.data), bt.ind.SMA(ByNew(), plotname="named", period=3)]
+
+
+def configure_two_strategies(cerebro: bt.Cerebro) -> None:
+    cerebro.addstrategy(Everything, period=4)
+    cerebro.addstrategy(Expressions)
+    cerebro.addindicator(bt.ind.SMA, period=6)
+    cerebro.addobservermulti(bt.observers.Value)
+
+
+def configure_cached(cerebro: bt.Cerebro) -> None:
+    cerebro.p.objcache = True
+    cerebro.addstrategy(Everything)
+
+
+def adding(strategy: Any) -> Callable[[Any], None]:
+    return lambda cerebro: cerebro.addstrategy(strategy)
+
+
+CONFIGURED = {
+    "everything": configure_everything,
+    "two strategies": configure_two_strategies,
+    "object cache": configure_cached,
+    "all indicators": adding(AllIndicators),
+    "expressions": adding(Expressions),
+    "wrong": adding(Wrong),
+    "own ways": adding(OwnWays),
+}
+
+
+def built(configure: Callable[[Any], None] = configure_everything) -> Any:
     cerebro = _PausedCerebro()
     for name in ("A", "B"):
         cerebro.adddata(new_feed(Feed(name, "1h")), name=name)
@@ -76,7 +339,7 @@ def shape_of(root: Any) -> list[Any]:
                 seen[id(value)] = len(kept)
                 kept.append(value)
             return seen[id(value)]
-        return value if isinstance(value, int | float | str | bool | None) else kind_of(value)
+        return repr(value) if isinstance(value, int | float | str | bool | None) else kind_of(value)
 
     for thing in kept:
         if isinstance(thing, dict):
@@ -89,12 +352,83 @@ def shape_of(root: Any) -> list[Any]:
     return found
 
 
-def test_shorter_constructors_make_the_same() -> None:
-    expected = shape_of(built())
+@pytest.mark.parametrize("configure", CONFIGURED.values(), ids=CONFIGURED)
+def test_shorter_constructors_make_the_same(configure: Callable[[Any], None]) -> None:
+    expected = shape_of(built(configure))
     with quickly():
-        found = shape_of(built())
-    assert len(expected) > 1_000
+        found = shape_of(built(configure))
+    assert len(expected) > 500
     assert found == expected
+
+
+class Owner(str):
+    __slots__ = ()
+
+
+def of_both_names(find: Any) -> Any:
+    self, _obj = Owner("self"), Owner("_obj")
+    return find(None, Owner, 1), (self, _obj)
+
+
+def of_the_second_name(find: Any) -> Any:
+    _obj = Owner("second")
+    return find(None, Owner, 1), _obj
+
+
+def of_a_cell(find: Any) -> Any:
+    self = Owner("cell")
+    return find(None, Owner, 1), lambda: self
+
+
+def of_a_closure() -> Any:
+    self = Owner("closure")
+    return lambda find: (find(None, Owner, 1), self)
+
+
+def of_a_namespace(find: Any) -> Any:
+    names = {"find": find, "Owner": Owner, "_obj": Owner("namespace")}
+    exec("found = find(None, Owner, 1)", names)  # noqa: S102 -- a frame whose variables are a namespace
+    return names["found"], None
+
+
+@pytest.mark.parametrize("find", [bt.metabase.findowner, owner_of])
+def test_owners_are_found_by_name_in_every_kind_of_frame(find: Any) -> None:
+    assert of_both_names(find)[0] == "self"
+    assert find(None, Owner, 10_000) is None
+    assert of_the_second_name(find)[0] == "second"
+    assert of_a_cell(find)[0] == "cell"
+    assert of_a_closure()(find)[0] == "closure"
+    assert of_a_namespace(find)[0] == "namespace"
+
+
+@pytest.mark.parametrize("find", [bt.metabase.findowner, owner_of])
+def test_what_is_owned_or_skipped_is_no_owner(find: Any) -> None:
+    self, _obj = Owner("self"), Owner("_obj")
+    assert find(None, Owner, 1) is self
+    assert find(self, Owner, 1) is _obj
+    assert find(None, Owner, 1, skip=self) is _obj
+    assert find(_obj, Owner, 1, skip=self) is None
+
+
+def test_feeds_are_the_same() -> None:
+    expected = shape_of(new_feed(Feed("A", "4h")))
+    with quickly():
+        assert shape_of(new_feed(Feed("A", "4h"))) == expected
+
+
+@pytest.mark.parametrize("cls", [ByMetaclass, ByShadow, ByNew, BySetting, ByProperty, ByPackages, ByLines])
+def test_classes_with_something_of_their_own_are_not_plain(cls: Any) -> None:
+    assert not is_plain_indicator(cls)
+
+
+def test_most_classes_are_plain() -> None:
+    kinds = [cls for cls in vars(bt.indicators).values() if isinstance(cls, type)]
+    indicators = [cls for cls in kinds if issubclass(cls, bt.Indicator)]
+    assert sum(map(is_plain_indicator, indicators)) > 0.9 * len(indicators)
+    assert all(map(is_plain_action, (bt.If, bt.And, bt.linebuffer.LinesOperation, OnLines)))
+    assert all(
+        map(is_plain_series, (bt.Strategy, bt.observers.Broker, bt.lineseries.LineSeriesStub, Everything))
+    )
 
 
 def test_a_difference_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,123 @@
+"""What the shorter constructors have to know of a class, found out once for each class.
+
+A class is plain if its objects come about in Backtrader's own way and hold their attributes in their
+dictionary. Any other class is left to Backtrader's own constructors.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+from backtrader.indicator import MetaIndicator
+from backtrader.linebuffer import MetaLineActions
+from backtrader.lineiterator import MetaLineIterator
+from backtrader.lineroot import MetaLineRoot
+from backtrader.lineseries import Lines, MetaLineSeries
+from backtrader.metabase import AutoInfoClass, MetaBase, MetaParams
+
+from strategies.engine.vocabulary import remembered
+
+Pairs = tuple[tuple[str, str], ...]
+Contents = tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
+STEPS: Final = ("doprenew", "donew", "dopreinit", "doinit", "dopostinit")
+OF_SERIES: Final = (MetaLineSeries, MetaLineRoot, MetaParams, MetaBase)
+OF_INDICATOR: Final = (MetaIndicator, MetaLineIterator, *OF_SERIES)
+OF_ACTION: Final = (MetaLineActions, MetaLineRoot, MetaParams, MetaBase)
+UPWARDS: Final = (type, object)  # where the metaclasses of Python begin
+WRITTEN: Final = (
+    "line",
+    "data",
+    "plot",
+    "param",
+    "_datas",
+    "_owner",
+    "_clock",
+    "_lineiterators",
+    "_minperiod",
+)
+WRITTEN_ALSO: Final = ("p", "l", "ddatas", "dnames")
+
+
+@remembered
+def is_plain_series(cls: Any) -> bool:
+    return _path(cls)[-len(OF_SERIES) :] == OF_SERIES and _is_plain(cls)
+
+
+@remembered
+def is_plain_indicator(cls: Any) -> bool:
+    return _path(cls) == OF_INDICATOR and _is_plain(cls)
+
+
+@remembered
+def is_plain_action(cls: Any) -> bool:
+    return _path(cls) == OF_ACTION and _is_plain(cls)
+
+
+def _path(cls: Any) -> tuple[type, ...]:
+    """Return the metaclasses that do something when an object of a class is made."""
+    metaclasses = type(cls).__mro__[: -len(UPWARDS)]
+    return tuple(base for base in metaclasses if not vars(base).keys().isdisjoint((*STEPS, "__call__")))
+
+
+def _is_plain(cls: Any) -> bool:
+    """Whether the class does nothing of its own and what is written to an object is in its dictionary."""
+    return (
+        cls.__new__ is object.__new__
+        and cls.__init__ is not object.__init__
+        and cls.__setattr__ is object.__setattr__
+        and cls.__getattribute__ is object.__getattribute__
+        and not (cls.packages or cls.frompackages)
+        and number_of_lines(getattr(cls, "lines", Lines)) is not None
+        and not any(_is_guarded(name, value) for base in cls.__mro__ for name, value in vars(base).items())
+    )
+
+
+def _is_guarded(name: str, value: Any) -> bool:
+    """Whether an attribute of a class stands in for a step, or comes before what an object would hold."""
+    written = name.startswith(WRITTEN) or name in WRITTEN_ALSO
+    return name in STEPS or (written and hasattr(type(value), "__set__"))
+
+
+@remembered
+def contents_of(cls: Any) -> Contents | None:
+    """Return what an object of a class of parameters holds: names of parts, and of values with defaults.
+
+    None if something else than `AutoInfoClass.__new__` makes it or its values are not in its dictionary.
+    """
+    pairs = cls._getpairs()
+    makers = (cls.__new__, cls.__init__, cls.__setattr__, type(cls))
+    if makers != (AutoInfoClass.__new__, object.__init__, object.__setattr__, type):
+        return None
+    if any(hasattr(type(default), "__set__") for default in pairs.values()):
+        return None
+    return tuple(pairs) if cls._getrecurse() else (), tuple(pairs.items())
+
+
+@remembered
+def number_of_lines(cls: Any) -> int | None:
+    """Return how many lines `Lines.__init__` makes; None if something else makes or holds them."""
+    methods = (cls.__new__, cls.__init__, cls.__getitem__, type(cls))
+    if methods != (object.__new__, vars(Lines)["__init__"], vars(Lines)["__getitem__"], type):
+        return None
+    return len(cls._getlines()) + int(cls._getlinesextra())
+
+
+@lru_cache(maxsize=64)
+def line_names(number: int) -> Pairs:
+    return tuple((sys.intern(f"line_{at}"), sys.intern(f"line{at}")) for at in range(number))
+
+
+@remembered
+def line_aliases(lines: Any, prefix: str, number: int) -> Pairs:
+    return aliases_of(lines._getlinealias, prefix, number)
+
+
+def aliases_of(alias_of: Callable[[int], str], prefix: str, number: int) -> Pairs:
+    """Return two names for each line of a data: by alias, by number if it has none; and by number."""
+    numbered = [sys.intern(f"{prefix}_{at}") for at in range(number)]
+    aliases = [alias_of(at) for at in range(number)]
+    return tuple(
+        (sys.intern(f"{prefix}_{alias}") if alias else plain, plain)
+        for alias, plain in zip(aliases, numbered, strict=True)
+    )
