@@ -99,7 +99,8 @@ class Machine:
         self.horizon = Horizon()
         self.cerebro = cerebro = _PausedCerebro()
         cerebro.closed = False  # an attribute from the start is none that differs from it
-        self.pushed = [new_feed(feed) for feed in feeds]
+        with self.numbers, quickly():
+            self.pushed = [new_feed(feed) for feed in feeds]
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
