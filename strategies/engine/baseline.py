@@ -50,8 +50,8 @@ SET_BY_BACKTRADER: Final = frozenset(
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
-# What Backtrader names once more for convenience: parameters, lines and feeds that an object holds already.
-GIVEN: Final = re.compile(r"p|data\d*(_\w+)?|line_?\d*")
+# Nothing is held only here: parameters, lines and feeds that Backtrader names once more, its own numbers.
+GIVEN: Final = re.compile(r"p|params|mode|useislice|_minperiod|_opstage|data\d*(_\w+)?|line_?\d*")
 
 
 @lru_cache(maxsize=4096)

@@ -21,11 +21,10 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import backtrader as bt
 from backtrader.linebuffer import LineBuffer
-from backtrader.metabase import AutoInfoClass
 
 from strategies.engine import numeric
 from strategies.engine.baseline import (
@@ -74,18 +73,17 @@ class Anchors:
         self.lines: list[Any] = []
         self.instances: list[Instance] = []
         self.containers: list[Container] = []
+        self.longest = 1  # minimum period of them all, in bars
         self._horizon = horizon
         self._feed_lines = {id(line) for _, thing in roots if is_feed(thing) for line in thing.lines.lines}
         for name, thing in roots:
             self._add(thing, -1, name)
-        at = 0
-        while at < len(self.objects):
-            thing = self.objects[at]
-            if kind_of(type(thing)) == CONTAINER:
-                self._expand_container(at, thing)
+        for number, thing in enumerate(self.objects):  # it grows meanwhile
+            role = role_of(type(thing))
+            if role is None:
+                self._expand_container(number, thing)
             else:
-                self._expand_instance(at, thing)
-            at += 1
+                self._expand_instance(number, thing, role)
         self.watch()
 
     def watch(self) -> None:
@@ -169,11 +167,11 @@ class Anchors:
         return False
 
     def _add(self, thing: Any, holder: int, part: str) -> None:
-        if id(thing) not in self.numbers:
-            self.numbers[id(thing)] = len(self.objects)
-            self.objects.append(thing)
-            self.holder.append(holder)
-            self.part.append(part)
+        """Give the next number to something that has none."""
+        self.numbers[id(thing)] = len(self.objects)
+        self.objects.append(thing)
+        self.holder.append(holder)
+        self.part.append(part)
 
     def _visit(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
         """Give a number to what can change; refuse the user's that cannot be carried."""
@@ -187,8 +185,7 @@ class Anchors:
             self.holders[len(self.objects)] = [(holder, part)]
             self._add(value, holder, part)
         elif kind == OBJECT or (kind == FOREIGN and not strict):
-            if not _is_empty(value):
-                self._add(value, holder, part)
+            self._add(value, holder, part)
         else:
             self._visit_fixed(value, holder, part, strict=strict)
 
@@ -240,9 +237,10 @@ class Anchors:
                 part = f"[{key!r:.40}]" if type(key) in PLAIN else "[...]"
                 self._visit(value, number, part, strict=strict)
 
-    def _expand_instance(self, number: int, thing: Any) -> None:
-        cls: Any = type(thing)
-        line, root, users, base = role_of(cls)
+    def _expand_instance(self, number: int, thing: Any, role: "Role") -> None:
+        line, root, users, base = role
+        if root and thing._minperiod > self.longest:
+            self.longest = thing._minperiod
         if line:
             self.lines.append(thing)
             keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
@@ -253,15 +251,20 @@ class Anchors:
         if users:
             self._expand_users(number, thing)
         else:
-            known, names = self.numbers, instance.names
-            for name in instance.holding:
-                value = names[name]
-                kind = type(value)
-                if kind in PLAIN or (id(value) in known and kind not in CONTENTS) or _is_empty(value):
-                    continue
-                self._visit(value, number, name, strict=False)
+            self._expand_backtraders(number, instance)
         if base is not None:
             self._expand_base(number, thing, base, strict=users)
+
+    def _expand_backtraders(self, number: int, instance: Instance) -> None:
+        known, names = self.numbers, instance.names
+        parameters = names.get("params")
+        if parameters is not None and getattr(parameters, "__dict__", True):  # most have none
+            self._visit(parameters, number, "params", strict=False)
+        for name in instance.holding:
+            value = names[name]
+            kind = type(value)
+            if kind not in PLAIN and (id(value) not in known or kind in CONTENTS):
+                self._visit(value, number, name, strict=False)
 
     def _expand_users(self, number: int, thing: Any) -> None:
         mixed = isinstance(thing, FILLED_BY_BACKTRADER)
@@ -336,19 +339,17 @@ def is_feed(thing: Any) -> bool:
     return isinstance(thing, bt.feed.AbstractDataBase)
 
 
-def _is_empty(thing: Any) -> bool:
-    """Whether it is a set of no parameters: every line has one."""
-    return is_parameters(type(thing)) and not vars(thing)
+Role: TypeAlias = tuple[bool, bool, bool, type | None]
 
 
 @remembered
-def is_parameters(cls: type) -> bool:
-    return issubclass(cls, AutoInfoClass)
+def role_of(cls: type) -> Role | None:
+    """Return whether it is a line, something with lines, the user's; and the container that it is as well.
 
-
-@remembered
-def role_of(cls: type) -> tuple[bool, bool, bool, type | None]:
-    """Return whether it is a line, something with lines, the user's; and the container that it is as well."""
+    None if it is a container and nothing else.
+    """
+    if kind_of(cls) == CONTAINER:
+        return None
     base = container_base(cls)
     return (
         issubclass(cls, LineBuffer),

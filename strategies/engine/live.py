@@ -47,7 +47,7 @@ class Live:
             data._tick_nullify()
         self.horizon = horizon = machine.horizon
         self.anchors = anchors = Anchors(_roots(machine), horizon)
-        horizon.settle(_longest(anchors.objects))
+        horizon.settle(int(anchors.longest))
         horizon.name_of = lambda number: ".".join(anchors.path_of(number)) or "a line"
         self.recorder = Recorder(machine.tell, machine.cerebro.datas)
         machine.notify = self.recorder.notify
@@ -426,10 +426,6 @@ def _visible(machine: Machine, anchors: Anchors) -> frozenset[int]:
         tops += [each for kind in strategy._lineiterators.values() for each in kind]
     lines = [line for top in tops for line in (top.lines if is_line(top) else top.lines.lines)]
     return frozenset(anchors.numbers[id(line)] for line in lines)
-
-
-def _longest(objects: list[Any]) -> int:
-    return max(int(thing._minperiod) for thing in objects if isinstance(thing, bt.LineRoot))
 
 
 def _made(strategy: Any) -> int:
