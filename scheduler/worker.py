@@ -9,6 +9,7 @@ cursor says where to go on. It does not catch what it does not know: an unexpect
 and the parent finds out whose fault that was.
 """
 
+import gc
 import json
 import os
 import queue
@@ -46,6 +47,8 @@ def main(run: Run = run_bars) -> int:
     watch = Watch(Path(first["watch"]))
     threading.Thread(target=_beat, args=(watch,), daemon=True).start()
     rt = open_runtime(Settings.model_validate(first["settings"]), watch=watch.write)
+    gc.collect()
+    gc.freeze()  # what is imported stays, so collections need not look at it each time
     _say(answers, {"ready": os.getpid()})
     while "run" in (message := inbox.get()):
         watch.write(None)

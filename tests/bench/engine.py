@@ -134,10 +134,12 @@ def measured(bars, states, steps: int) -> Round:
 
 
 def _cold_seconds(state: bytes, bar, times: int = 30) -> tuple[float, float]:
+    gc.collect()  # what was measured before has left its own garbage
     start = process_time()
     for _ in range(times):
         Engine(configure, FEEDS).step(state, (bar,))
     cold = (process_time() - start) / times
+    gc.collect()
     start = process_time()
     for _ in range(times):
         Engine(configure, FEEDS)
@@ -246,6 +248,8 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     bars = real_bars(CANDLES, 4_000)
+    gc.collect()
+    gc.freeze()  # as a worker does when it has started
     if chosen.profile:
         print_profile(bars)
         return
