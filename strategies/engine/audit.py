@@ -27,6 +27,7 @@ CHANGING: Final = frozenset(
     {"append", "appendleft", "add", "clear", "discard", "extend", "extendleft", "insert", "pop", "popitem",
      "popleft", "remove", "reverse", "setdefault", "sort", "update"}
 )  # fmt: skip
+STORES_ITEM: Final = frozenset({"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"})  # the last since Python 3.12
 SUBSCRIPT_WITHIN: Final = 4  # instructions from a name to the assignment of one of its items
 REMEDY: Final = "keep it in an attribute, set in __init__"
 OWN_GENERATOR: Final = "keep a random.Random of its own, with a seed, in an attribute"
@@ -79,7 +80,7 @@ def _written(operations: list[Instruction], names: dict[str, Any]) -> str | None
             following = operations[at + 1 : at + 1 + SUBSCRIPT_WITHIN]
             if following and following[0].opname in ATTRIBUTE and following[0].argval in CHANGING:
                 return str(operation.argval)
-            if any(each.opname in {"STORE_SUBSCR", "DELETE_SUBSCR"} for each in following):
+            if any(each.opname in STORES_ITEM for each in following):
                 return str(operation.argval)
     return None
 

@@ -252,8 +252,13 @@ def test_globals_and_class_attributes_are_refused():
         def next(self):
             self.trades.append(1)
 
-    with pytest.raises(NotCarriable, match="_TOTAL"):
-        Engine(configured(Global), X)
+    class Sliced(bt.Strategy):
+        def next(self):
+            _TOTAL[:] = [1]
+
+    for cls in (Global, Sliced):
+        with pytest.raises(NotCarriable, match="_TOTAL"):
+            Engine(configured(cls), X)
     with pytest.raises(NotCarriable, match=r"Shared\.trades"):
         stepped(configured(Shared), bars(2))
 
