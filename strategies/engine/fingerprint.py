@@ -8,7 +8,9 @@ versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
 
 import sys
 from collections.abc import Iterator, Sequence
+from dis import get_instructions
 from hashlib import blake2b
+from itertools import pairwise
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ NOT_CODE: Final = frozenset(
      "__annotate__", "__annotate_func__", "__annotations_cache__", "__conditional_annotations__",
      "_abc_impl", "plotinfo", "plotlines", "__module__", "__qualname__", "__slotnames__"}
 )  # fmt: skip
+LINE: Final = "__firstlineno__"
 PLAIN: Final = (type(None), bool, int, float, complex, str, bytes)
 DEEPEST: Final = 6
 
@@ -154,6 +157,8 @@ def _content(cell: Any) -> Any:
 
 
 def _code(code: CodeType, doc: str | None) -> str:
+    if LINE in code.co_names:
+        return f"{code.co_name}:{_class_body(code)}"
     constants = [
         _value(constant, 1)
         for at, constant in enumerate(code.co_consts)
@@ -161,3 +166,17 @@ def _code(code: CodeType, doc: str | None) -> str:
     ]
     digest = blake2b(code.co_code, digest_size=SIZE).hexdigest()
     return f"{code.co_name}:{digest}:{code.co_names}:{code.co_varnames}:{code.co_freevars}:{constants}"
+
+
+def _class_body(code: CodeType) -> list[str]:
+    """Return what the body of a class in a function does, as text.
+
+    Since Python 3.13 its first line and its methods' attributes are constants in it. Constants that
+    are equal share a place, so the bytes of the code can differ by the line as well.
+    """
+    operations = [each for each in get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    return [
+        f"{each.opname} {_value(each.argval, 1)}"
+        for each, following in pairwise([*operations, operations[-1]])
+        if following.opname != "STORE_NAME" or following.argval not in NOT_CODE
+    ]

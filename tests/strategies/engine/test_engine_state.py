@@ -196,6 +196,31 @@ def test_changed_code_is_noticed_and_rebuilt_with_its_account(other):
     assert following.trades == steps[at + 1].trades
 
 
+CLASS_IN_A_METHOD = """
+class Written(bt.Strategy):
+    def next(self):
+        class Local:
+            {attribute}
+            small, large = 1, 1_000
+
+            def go(self):
+                self.{name} = 1
+        Local().go()
+"""
+
+
+def _written(lines_above, attribute="x = 2", name="one"):
+    names = {"bt": bt, "__name__": __name__}
+    exec("\n" * lines_above + CLASS_IN_A_METHOD.format(attribute=attribute, name=name), names)  # noqa: S102
+    return Engine(configured(names["Written"]), X).fingerprint
+
+
+def test_the_line_of_a_class_in_a_method_does_not_count_and_what_it_does_counts():
+    # 996 lines above put the class on line 1,000: the same constant as one of its own.
+    assert len({_written(lines) for lines in (0, 1, 300, 996, 70_000)}) == 1
+    assert len({_written(0), _written(0, attribute="x = 3"), _written(0, name="other")}) == 3
+
+
 def test_a_bot_gets_a_deeper_history_without_losing_anything():
     given = bars(200)
     engine = Engine(configured(Trader), X)
