@@ -41,14 +41,25 @@ def acquire(
     `take` takes it from whoever has it: only for a caller who knows that the holder is dead.
     """
     now = now_ms_sql(transaction.dialect.name)
-    over = "" if take else f" WHERE leases.until <= {now} OR leases.holder = excluded.holder"
+    over = "" if take else f" AND (until <= {now} OR holder = :holder)"
+    parameters = {"name": name, "holder": holder, "ttl": ttl_ms}
+    # DO UPDATE would watch one unique index only: of two who are the first at the same moment, PostgreSQL
+    # can fail the later one on the other, (name, epoch). DO NOTHING watches both.
     row = run(
         transaction,
         f"INSERT INTO leases (name, holder, epoch, until) VALUES (:name, :holder, 1, {now} + :ttl)"
-        " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1,"
-        f" until = {now} + :ttl{over} RETURNING name, holder, epoch, until",
-        {"name": name, "holder": holder, "ttl": ttl_ms},
+        " ON CONFLICT DO NOTHING RETURNING name, holder, epoch, until",
+        parameters,
     ).first()
+    row = (
+        row
+        or run(
+            transaction,
+            f"UPDATE leases SET holder = :holder, epoch = epoch + 1, until = {now} + :ttl"
+            f" WHERE name = :name{over} RETURNING name, holder, epoch, until",
+            parameters,
+        ).first()
+    )
     return None if row is None else Lease(*row)
 
 
