@@ -259,8 +259,12 @@ def _sqlite(url: str) -> sqlite3.Connection:
     if not file.is_file():  # sqlite3 would make it
         raise DatabaseUnavailable(f"there is no database file {file}")
     connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_MS / 1_000, isolation_level=None)
-    for pragma in PRAGMAS:
-        connection.execute(pragma)
+    try:
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+    except sqlite3.Error:  # no database, or a locked one: nobody else has it to close
+        connection.close()
+        raise
     return connection
 
 

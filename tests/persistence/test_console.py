@@ -1,9 +1,11 @@
 import json
 import resource
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from stories import LIFE, NOW, add_bots, advance, save
 
@@ -81,6 +83,14 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(DatabaseUnavailable, match="no database file"):
         Console(f"sqlite:///{file}")
     assert not file.exists()
+
+
+def test_a_file_that_is_no_database_is_closed_again(tmp_path):
+    file = tmp_path / "letter.db"
+    file.write_text("Dear madam, " * 500)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        Console(f"sqlite:///{file}")
+    assert str(file) not in [each.path for each in psutil.Process().open_files()]
 
 
 def test_missing_tables_are_told(empty_url):
