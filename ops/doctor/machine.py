@@ -19,7 +19,7 @@ from ops.doctor.check import Check, fail, ok, warn
 
 ROOT: Final = Path(__file__).parents[2]
 OLDEST: Final = (3, 11)
-NEWEST_TRIED: Final = (3, 14)
+NEWEST_TRIED: Final = (3, 13)
 # No clock can be right that shows a time before this version was written.
 WRITTEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 CLOCK_LOOK_S: Final = 0.2
@@ -38,7 +38,7 @@ def python() -> Check:
     if sys.version_info[:2] < OLDEST:
         return fail("python", found, "install Python 3.11 or newer and make the virtual environment with it")
     if sys.version_info[:2] > NEWEST_TRIED:
-        return warn("python", found, "3.11 to 3.14 are what this version was tried with")
+        return warn("python", found, "3.11 to 3.13 are what this version was tried with")
     return ok("python", found)
 
 
