@@ -18,7 +18,7 @@ from io import BytesIO, StringIO
 from itertools import count
 from operator import or_
 from random import Random
-from types import MemberDescriptorType, MethodType
+from types import MemberDescriptorType, MethodType, NoneType
 from typing import Any, Final
 
 import backtrader as bt
@@ -42,6 +42,7 @@ WRONG: Final = (
     ArithmeticError,
     AssertionError, MemoryError, LookupError, NotImplementedError,
 )  # fmt: skip
+OF_RANDOM: Final = ((int, tuple, NoneType), (int, tuple, float))  # version, words, a second gauss or none
 
 
 class Unknown:
@@ -378,7 +379,11 @@ def _fill_array(r: Reader, value: "array[Any]") -> None:
 
 
 def _fill_random(r: Reader, value: Random) -> None:
-    Random.setstate(value, r.get())
+    state = r.get()
+    # Anything else setstate would index, compare and calculate with: code of whatever the state put there.
+    if type(state) is not tuple or tuple(map(type, state)) not in OF_RANDOM or state[0] != Random.VERSION:
+        raise StateInvalid("no state of a random generator")
+    Random.setstate(value, state)
 
 
 def _fill_text(r: Reader, value: Any) -> None:

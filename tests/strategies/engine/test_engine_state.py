@@ -17,10 +17,10 @@ import pytest
 from runs import X, bars, configured, stepped
 
 from strategies.engine import CodeChanged, Engine, StateInvalid
-from strategies.engine.reading import Reader
+from strategies.engine.reading import WRONG, Reader
 from strategies.engine.state import HEADER, seal, unseal
 from strategies.engine.vocabulary import Names
-from strategies.engine.writing import Writer
+from strategies.engine.writing import RANDOM, Writer
 
 
 class Mood(Enum):
@@ -42,7 +42,21 @@ class Point:
         return f"Point({self.x}, {self.y})"
 
 
-NAMES = Names([Point, Mood, Rights])
+class Speaking:
+    """Its code must not run while a state is read."""
+
+    def _speak(self, *_):
+        raise RuntimeError("code ran while a state was read")
+
+    __getitem__ = __iter__ = __len__ = __mod__ = __index__ = __float__ = _speak
+
+    def __eq__(self, other):
+        self._speak(other)
+
+    __hash__ = None
+
+
+NAMES = Names([Point, Mood, Rights, Speaking])
 
 
 def there_and_back(value):
@@ -94,6 +108,25 @@ def test_nan_payloads_arrays_generators_and_circles():
     assert found[0] is found[1] is found[0][1]
     point = there_and_back(Point(1, [2]))
     assert (point.x, point.y) == (1, [2])
+
+
+WORDS = random.Random(4).getstate()[1]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Speaking(), (Speaking(), WORDS, None), (2, [Speaking()], None), (2, WORDS, None),
+        (3, Speaking(), None), (3, (Speaking(), *WORDS[1:]), None), (3, WORDS[1:], None),
+        (3, WORDS, Speaking()), (3, WORDS), [3, WORDS, None], None,
+    ],
+)  # fmt: skip
+def test_what_is_no_state_of_a_random_generator_is_refused_unheard(state):
+    writer = Writer({}, NAMES)
+    writer.out.append(RANDOM)
+    writer.put(state)
+    with pytest.raises((StateInvalid, *WRONG)):
+        Reader(bytes(writer.out), lambda number: number, NAMES).get()
 
 
 class Trader(bt.Strategy):
