@@ -8,15 +8,15 @@ depend on how a value came about.
 import re
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from dis import get_instructions
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO, StringIO
-from itertools import count, islice
-from operator import is_
+from itertools import compress, count, islice
+from operator import is_, is_not
 from random import Random
 from types import (
     FunctionType,
@@ -48,6 +48,7 @@ SET_BY_BACKTRADER: Final = frozenset(
     {"_owner", "_id", "_opstage", "_tradehistoryon", "_minperiod", "_minperstatus"}
 )
 NO_NAMES: Final[frozenset[str]] = frozenset()
+MISSING: Final = object()
 
 
 # Nothing is held only here: parameters, lines and feeds that Backtrader names once more, its own numbers.
@@ -132,14 +133,23 @@ class Instance:
         names = attributes_of(self.thing) if self.slots else self.names
         if self.skip:
             names = dict(islice(names.items(), self.skip, None))
-        base, always = self.base, self.always
+        always, keys = self.always, self.keys
+        if len(names) == len(keys) and all(map(is_, names, keys)):
+            found: Iterable[tuple[str, Any, Any]] = zip(keys, names.values(), self.values, strict=True)
+            if not always:
+                found = compress(found, map(is_not, names.values(), self.values))
+            set_anew = {
+                name: now
+                for name, now, was in found
+                if (now is not was and not same(now, was)) or name in always
+            }
+            return set_anew, [], None
+        base = self.base
         changed = {
-            name: value
-            for name, value in names.items()
-            if name not in base or name in always or (value is not base[name] and not same(value, base[name]))
+            name: now
+            for name, now in names.items()
+            if (now is not (was := base.get(name, MISSING)) and not same(now, was)) or name in always
         }
-        if len(names) == len(base) and all(map(is_, names, base)):
-            return changed, [], None
         gone = [name for name in base if name not in names]
         natural = [name for name in base if name in names]
         natural += [name for name in names if name not in base]

@@ -59,7 +59,7 @@ class Live:
         self.fingerprint = fingerprint_of(feeds, anchors.objects)
         self.roots = (tuple(data._name for data in machine.cerebro.datas), len(machine.strategies))
         self.named = 1 + len(machine.cerebro.datas) + len(machine.strategies)
-        self.line_writer = form.LineWriter(anchors.lines)
+        self.line_tails = form.LineTails(anchors.lines)
         self.visible = _visible(machine, anchors)
         self.user_containers = [each for each in anchors.containers if each.users]
         self.contents = {each.number: self._content(each) for each in self.user_containers}
@@ -75,7 +75,7 @@ class Live:
         prune(self.machine)
         writer = Writer(self.anchors.numbers, self.names)
         self._write_counters(writer)
-        self.line_writer.write(writer.out)
+        self.line_tails.write(writer.out)
         for instance in self.anchors.changed():
             self._write_instance(writer, instance)
         changed = self.anchors.changed_containers()
@@ -250,7 +250,7 @@ class Live:
         reader = Reader(body, self._anchor, self.names)
         try:
             self._read_counters(reader)
-            form.read_lines(reader, self.anchors.lines)
+            self.line_tails.read(reader)
             told = self._read_differences(reader)
             if reader.at != len(body):
                 raise StateInvalid("more bytes than a state has")
@@ -266,9 +266,8 @@ class Live:
 
     def _read_counters(self, reader: Reader) -> None:
         counters = self.counters
-        counters.next_order, counters.next_trade, counters.stamp, counters.trade_from = (
-            reader.get() for _ in range(4)
-        )
+        counters.next_order, counters.next_trade = reader.get(), reader.get()
+        counters.stamp, counters.trade_from = reader.get(), reader.get()
         if type(counters.next_order) is not int or type(counters.next_trade) is not int:
             raise StateInvalid("order numbers that are no numbers")
         self.machine.numbers.orders.upcoming = counters.next_order

@@ -69,6 +69,25 @@ class Numbers:
         return number
 
 
+class Switch:
+    """Stands at a class of Backtrader's for the counter of its objects and hands out what `now` counts.
+
+    Only `now` is exchanged at each step: to set an attribute of a class makes Python forget what it
+    remembers of its methods, and from a number of times on it remembers no more.
+    """
+
+    __slots__ = ("now",)
+
+    def __init__(self, process: Any) -> None:
+        self.now = process
+
+    def __iter__(self) -> "Switch":
+        return self
+
+    def __next__(self) -> int:
+        return int(next(self.now))
+
+
 class OwnNumbers:
     """While entered, orders and trades get the bot's own numbers, not those of the process."""
 
@@ -77,18 +96,26 @@ class OwnNumbers:
     def __init__(self) -> None:
         self.orders = Numbers()
         self.trades = Numbers()
-        self.process: tuple[Any, Any] | None = None
+        self.process: tuple[tuple[Switch, Any], ...] = ()
 
     def __enter__(self) -> None:
         NUMBERS_LOCK.acquire()
-        order, trade = bt.order.OrderBase, bt.trade.Trade
-        self.process = order.refbasis, trade.refbasis
-        order.refbasis, trade.refbasis = self.orders, self.trades
+        orders, trades = _switch_of(bt.order.OrderBase), _switch_of(bt.trade.Trade)
+        self.process = (orders, orders.now), (trades, trades.now)
+        orders.now, trades.now = self.orders, self.trades
 
     def __exit__(self, *_: object) -> None:
-        if self.process is not None:
-            bt.order.OrderBase.refbasis, bt.trade.Trade.refbasis = self.process
+        for switch, process in self.process:
+            switch.now = process
         NUMBERS_LOCK.release()
+
+
+def _switch_of(cls: Any) -> Switch:
+    """Return the switch of a class; whoever has put a counter of his own there since gets a new one."""
+    found = cls.refbasis
+    if type(found) is not Switch:
+        found = cls.refbasis = Switch(found)
+    return found
 
 
 class Machine:

@@ -27,7 +27,7 @@ from strategies.engine import numeric
 from strategies.engine import writing as tags
 from strategies.engine.errors import StateInvalid
 from strategies.engine.refusals import container_base, is_plain_class
-from strategies.engine.vocabulary import SHAPES, STRINGS, Names, token_of
+from strategies.engine.vocabulary import SHAPES, STRINGS, Names, remembered, token_of
 from strategies.engine.writing import DOUBLE, plain_method
 from strategies.engine.zones import zone_named
 
@@ -72,6 +72,9 @@ class Reader:
 
     def size(self) -> int:
         raw, at = self.raw, self.at
+        if raw[at] <= SEVEN_BITS:
+            self.at = at + 1
+            return raw[at]
         shift = number = 0
         while (byte := raw[at]) > SEVEN_BITS:
             number |= (byte & SEVEN_BITS) << shift
@@ -131,7 +134,9 @@ class Reader:
     def attributes(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for _ in range(self.nested()):
-            name = self.name()
+            name = self.get()
+            if type(name) is not str:
+                raise StateInvalid("a name that is no text")
             found[name] = self.get()
         self.depth -= 1
         return found
@@ -328,16 +333,27 @@ def _subclass(r: Reader) -> Any:
 def set_attributes(value: Any, attributes: dict[str, Any]) -> None:
     """Set attributes past any code of the class."""
     names = getattr(value, "__dict__", None)
+    slots = _slots_of(type(value))
+    if not slots and type(names) is dict:
+        names.update(attributes)
+        return
     for name, item in attributes.items():
-        for cls in type(value).__mro__:
-            slot = vars(cls).get(name)
-            if isinstance(slot, MemberDescriptorType):
-                slot.__set__(value, item)
-                break
-        else:
-            if type(names) is not dict:
-                raise StateInvalid(f"no attribute {name!r}")
+        if name in slots:
+            slots[name].__set__(value, item)
+        elif type(names) is dict:
             names[name] = item
+        else:
+            raise StateInvalid(f"no attribute {name!r}")
+
+
+@remembered
+def _slots_of(cls: type) -> dict[str, MemberDescriptorType]:
+    return {
+        name: member
+        for base in reversed(cls.__mro__)
+        for name, member in vars(base).items()
+        if isinstance(member, MemberDescriptorType)
+    }
 
 
 def _fill_list(r: Reader, value: list[Any]) -> None:

@@ -73,7 +73,7 @@ class Former:
         reader.get()
         reader.get()
         self.open_trades = reader.get()
-        self.lengths = form.read_lines(reader, None)
+        self.lengths = form.skip_lines(reader)
         while (number := reader.size()) != END:
             self._record(number - 1)
 

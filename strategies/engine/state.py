@@ -11,7 +11,9 @@ import struct
 import zlib
 from array import array
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
+from operator import itemgetter, sub
 from typing import Any, Final
 
 from strategies.engine.errors import CodeChanged, HistoryTooShort, StateInvalid
@@ -27,6 +29,8 @@ SEVEN_BITS: Final = 0x7F
 LARGEST: Final = 1 << 28
 TRIM_FROM: Final = 24  # values more than needed: an array gives memory back from 16 on
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
+REPEATED: Final = SAME_LENGTH | SAME_FLOOR  # a line like the one before
+MOVING: Final = itemgetter("lencount", "_floor", "_tail", "_idx", "extension")
 
 
 @dataclass(slots=True)
@@ -86,105 +90,146 @@ def _unpacked(body: bytes) -> bytes:
     return plain
 
 
-class LineWriter:
+class LineTails:
     """Depths and lengths, then the tails of all lines as doubles.
 
     Once the history is cut only the lengths move, all by the same bar. What stays the same of the
     head is kept, which writes the same bytes several times faster.
     """
 
-    __slots__ = ("_chunks", "_floors", "_lines", "_names", "_used")
+    __slots__ = ("_chunks", "_floors", "_kept", "_lines", "_longest", "_names", "_used")
 
     def __init__(self, lines: list[Any]) -> None:
         self._lines = lines
         self._names = [vars(line) for line in lines]
-        self._floors: list[int] = []
-        self._used: list[bool] = []
-        self._chunks: list[bytes] = []
+        self._floors: tuple[int, ...] = ()
+        self._used: tuple[bool, ...] = ()
 
     def write(self, out: bytearray) -> None:
-        names = self._names
-        counts = [each["lencount"] for each in names]
-        floors = [each["_floor"] for each in names]
-        tails = [each["_tail"] for each in names]
-        ends = [each["_idx"] + 1 for each in names]
-        count = max(counts, default=0)
+        counts, floors, tails, indexes, extensions = zip(*map(MOVING, self._names), strict=True)
+        ends = [index + 1 for index in indexes]
+        count, whole = max(counts), self._lines[0]._horizon.whole
+        beyond = list(map(sub, map(len, tails), ends))
         if (
-            floors == self._floors
-            and counts == [count if used else 0 for used in self._used]
-            and list(map(len, tails)) == ends
-            and not any(each["extension"] for each in names)
+            count > whole
+            and not any(beyond)
+            and not any(extensions)
+            and counts.count(count) + counts.count(0) == len(counts)
         ):
-            out += _varint(count).join(self._chunks)
-            starts = [
-                end - min(held, 1 - floor) for end, held, floor in zip(ends, counts, floors, strict=True)
-            ]
+            kept = self._regular_head(out, count, floors, tuple(map(bool, counts)))
         else:
-            starts = self._head(out, counts, floors)
-        if min(starts, default=0) < 0:
+            irregular = tuple(zip(beyond, extensions, strict=True))
+            out += _varint(count).join(_chunks(counts, floors, irregular, whole))
+            kept = [
+                held if held <= whole else min(held, 1 - floor)
+                for held, floor in zip(counts, floors, strict=True)
+            ]
+        starts = list(map(sub, ends, kept))
+        if min(starts) < 0:
             line = self._lines[starts.index(min(starts))]
             raise HistoryTooShort(line._number, line._horizon.name_of(line._number), 2 - line._floor)
         out += b"".join([tail[start:] for tail, start in zip(tails, starts, strict=True)])
 
-    def _head(self, out: bytearray, counts: list[int], floors: list[int]) -> list[int]:
-        """Write the head line by line, return where the tails start; keep it if it is regular."""
-        whole = self._lines[0]._horizon.whole
-        chunks = [bytearray(_varint(len(counts)) + _varint(whole))]
-        length = floor = -1
-        highest = max(counts)
-        regular = highest > whole
-        starts = []
-        for line, count, below in zip(self._lines, counts, floors, strict=True):
-            beyond = len(line._tail) - 1 - line._idx
-            flags = SAME_LENGTH * (count == length) | SAME_FLOOR * (-below == floor)
-            flags |= IRREGULAR * bool(beyond or line.extension)
-            chunks[-1].append(flags)
-            if count == highest != length:
-                chunks.append(bytearray())
-            elif count != length:
-                chunks[-1] += _varint(count)
-            if -below != floor:
-                chunks[-1] += _varint(-below)
-            if flags & IRREGULAR:
-                chunks[-1] += _varint(beyond) + _varint(line.extension)
-            regular = regular and not flags & IRREGULAR and count in (0, highest)
-            length, floor = count, -below
-            starts.append(line._idx + 1 - (count if count <= whole else min(count, 1 - below)))
-        out += _varint(highest).join(map(bytes, chunks))
-        if regular:
-            self._floors, self._chunks = floors, [bytes(chunk) for chunk in chunks]
-            self._used = [count > 0 for count in counts]
-        return starts
+    def _regular_head(
+        self, out: bytearray, count: int, floors: tuple[int, ...], used: tuple[bool, ...]
+    ) -> list[int]:
+        """Write the head of lines that are `count` bars long or not used; return how much each keeps."""
+        if floors != self._floors or used != self._used:
+            self._floors, self._used = floors, used
+            self._chunks = _regular_chunks(floors, used, self._lines[0]._horizon.whole)
+            self._kept = [1 - floor if is_used else 0 for floor, is_used in zip(floors, used, strict=True)]
+            self._longest = max(self._kept)
+        out += _varint(count).join(self._chunks)
+        return self._kept if count >= self._longest else [min(count, kept) for kept in self._kept]
+
+    def read(self, reader: Reader) -> None:
+        """Undo `write`."""
+        number, whole = reader.length(), reader.size()
+        if number != len(self._lines) or whole != self._lines[0]._horizon.whole:
+            raise StateInvalid("the lines of another strategy")
+        lengths, floors, kept_of, irregular = _read_head(reader, number, whole)
+        tails = array("d")
+        tails.frombytes(reader.take(sum(kept_of) * 8))
+        start = 0
+        for names, length, floor, kept in zip(self._names, lengths, floors, kept_of, strict=True):
+            end = start + kept
+            names["_tail"] = tails[start:end]
+            names["_idx"] = kept - 1
+            names["lencount"] = length
+            names["extension"] = 0
+            names["_floor"] = floor
+            start = end
+        for at, (beyond, extension) in irregular.items():
+            self._names[at]["_idx"] -= beyond
+            self._names[at]["extension"] = extension
 
 
-def read_lines(reader: Reader, lines: list[Any] | None) -> list[int]:
-    """Undo `write_lines`, into the lines, or past them if there are none; returns the lengths."""
-    length = floor = 0
-    number, whole = reader.length(), reader.size()
-    if lines is not None and (number != len(lines) or whole != lines[0]._horizon.whole):
-        raise StateInvalid("the lines of another strategy")
-    lengths, kept_of = [], []
-    for at in range(number):
-        flags = reader.take(1)[0]
-        if not flags & SAME_LENGTH:
-            length = reader.size()
-        if not flags & SAME_FLOOR:
-            floor = reader.size()
-        beyond, extension = (reader.size(), reader.size()) if flags & IRREGULAR else (0, 0)
-        kept = length if length <= whole or length <= floor + 1 else floor + 1
-        kept_of.append(kept + beyond)
-        lengths.append(length)
-        if lines is not None:
-            line = lines[at]
-            line.lencount, line._floor, line._idx, line.extension = length, -floor, kept - 1, extension
-    tails = memoryview(reader.take(sum(kept_of) * 8))
-    start = 0
-    for line, kept in zip(lines or (), kept_of, strict=lines is not None):
-        tail = array("d")
-        tail.frombytes(tails[start : start + kept * 8])
-        line._tail = tail
-        start += kept * 8
+def _chunks(
+    counts: tuple[int, ...], floors: tuple[int, ...], irregular: tuple[tuple[int, int], ...], whole: int
+) -> list[bytes]:
+    """Return the head in pieces, between which the length of the longest line belongs.
+
+    `irregular` has for each line how many values lie beyond the present one, and its extension.
+    """
+    chunks = [bytearray(_varint(len(counts)) + _varint(whole))]
+    length = floor = -1
+    highest = max(counts)
+    for count, below, extra in zip(counts, floors, irregular, strict=True):
+        flags = SAME_LENGTH * (count == length) | SAME_FLOOR * (-below == floor) | IRREGULAR * any(extra)
+        chunks[-1].append(flags)
+        if count == highest != length:
+            chunks.append(bytearray())
+        elif count != length:
+            chunks[-1] += _varint(count)
+        if -below != floor:
+            chunks[-1] += _varint(-below)
+        if flags & IRREGULAR:
+            chunks[-1] += b"".join(map(_varint, extra))
+        length, floor = count, -below
+    return list(map(bytes, chunks))
+
+
+@lru_cache(maxsize=1024)
+def _regular_chunks(floors: tuple[int, ...], used: tuple[bool, ...], whole: int) -> list[bytes]:
+    """Return the chunks that the engines of many bots share, whatever the length of the lines."""
+    return _chunks(used, floors, ((0, 0),) * len(used), whole)
+
+
+def skip_lines(reader: Reader) -> list[int]:
+    """Read past the lines of any strategy; return their lengths."""
+    lengths, _, kept_of, _ = _read_head(reader, reader.length(), reader.size())
+    reader.take(sum(kept_of) * 8)
     return lengths
+
+
+def _read_head(
+    reader: Reader, number: int, whole: int
+) -> tuple[list[int], list[int], list[int], dict[int, tuple[int, int]]]:
+    """Return lengths, floors and how many values are there of each line; of the irregular what they add."""
+    raw, position = reader.raw, reader.at
+    lengths, floors, kept_of = [], [], []
+    irregular = {}
+    length = floor = kept = 0
+    for at in range(number):
+        flags = raw[position]
+        position += 1
+        if flags != REPEATED:
+            reader.at = position
+            if not flags & SAME_LENGTH:
+                length = reader.size()
+            if not flags & SAME_FLOOR:
+                floor = -reader.size()
+            kept = length if length <= whole or length <= 1 - floor else 1 - floor
+            if flags & IRREGULAR:
+                irregular[at] = reader.size(), reader.size()
+            position = reader.at
+        lengths.append(length)
+        floors.append(floor)
+        kept_of.append(kept)
+    reader.at = position
+    for at, (beyond, _) in irregular.items():
+        kept_of[at] += beyond
+    return lengths, floors, kept_of, irregular
 
 
 def trim_lines(lines: list[Any]) -> None:

@@ -26,7 +26,7 @@ import backtrader as bt
 from strategies.engine import numeric
 from strategies.engine.errors import NotCarriable
 from strategies.engine.refusals import NEVER, attributes_of, container_base, is_plain_class, refused
-from strategies.engine.vocabulary import CODE_OF_STRING, PARAMETERS_OF, SHAPES, Names, token_of
+from strategies.engine.vocabulary import CODE_OF_STRING, PARAMETERS_OF, SHAPES, Names, remembered, token_of
 
 (
     NONE, TRUE, FALSE, FLOAT, ZERO, INT, STR, BYTES, COMMON, AGAIN, ANCHOR, MEMO, LIST, TUPLE, DICT, SET,
@@ -63,7 +63,7 @@ class Writer:
         if write is not None:
             write(self, value)
         else:
-            self._uncommon(value)
+            _writer_of(type(value))(self, value)
 
     def size(self, number: int) -> None:
         """Write a non-negative integer, seven bits to a byte."""
@@ -131,20 +131,8 @@ class Writer:
             raise refusal.below(name) from None
         self.depth -= 1
 
-    def _uncommon(self, value: Any) -> None:
+    def instance(self, value: Any) -> None:
         cls = type(value)
-        if isinstance(value, Enum):
-            _enum(self, value)
-        elif isinstance(value, type):
-            _class(self, value)
-        elif cls.__module__.partition(".")[0] == "numpy":
-            numeric.write(self, value)
-        elif cls.__module__.partition(".")[0] == "pytz":
-            _pytz(self, value)
-        else:
-            self._instance(value, cls)
-
-    def _instance(self, value: Any, cls: type) -> None:
         token = self.names.token(cls)
         if id(value) in self.numbers:
             self.refer(value)
@@ -167,6 +155,19 @@ class Writer:
         else:
             return
         self.attributes(attributes_of(value))
+
+
+@remembered
+def _writer_of(cls: type) -> Callable[[Writer, Any], None]:
+    """Return what writes the instances of a class that is not common."""
+    if issubclass(cls, Enum):
+        return _enum
+    if issubclass(cls, type):
+        return _class
+    library = cls.__module__.partition(".")[0]
+    if library == "numpy":
+        return numeric.write
+    return _pytz if library == "pytz" else Writer.instance
 
 
 def _string(w: Writer, text: str) -> None:

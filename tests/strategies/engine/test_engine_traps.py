@@ -7,7 +7,7 @@ import warnings
 
 import backtrader as bt
 import pytest
-from runs import HOUR_MS, START_MS, X, bars, configured, note, plain, seen_by, stepped
+from runs import HOUR_MS, START_MS, X, bars, configured, note, numbers_from_one, plain, seen_by, stepped
 
 from strategies.engine import Engine, EngineError, HistoryTooShort, LooksAhead, NotCarriable
 
@@ -166,6 +166,24 @@ def test_order_numbers_are_the_bots_own():
     ]
     assert refs[0] == refs[1]
     assert min(refs[0]) == 1
+
+
+def test_plain_backtrader_counts_on_beside_a_bot():
+    """And a step sets no attribute of a class: that would empty Python's caches of its methods."""
+    stepped(configured(Bracketed), bars(2))
+    counters = bt.order.OrderBase.refbasis, bt.Trade.refbasis
+    before = [next(counter) for counter in counters]
+    stepped(configured(Bracketed), bars(80))
+    assert [next(counter) for counter in counters] == [number + 1 for number in before]
+    assert (bt.order.OrderBase.refbasis, bt.Trade.refbasis) == counters
+
+
+def test_a_bot_counts_for_itself_where_others_replaced_the_counters():
+    engine, given = Engine(configured(Bracketed), X), bars(80)
+    with numbers_from_one():
+        steps = [*engine.catch_up(engine.initial(), [[bar] for bar in given])]
+        assert [next(bt.order.OrderBase.refbasis), next(bt.Trade.refbasis)] == [1, 1]
+    assert min(event.ref for step in steps for event in step.orders) == 1
 
 
 def test_the_size_does_not_grow_with_the_age():
