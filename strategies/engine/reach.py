@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from strategies.engine.vocabulary import FRAMEWORK, is_backtrader, remembered
 
-LIBRARIES: Final = tuple(
-    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {"<frozen"}
-)  # fmt: skip
+STANDARD: Final = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+INSTALLED: Final = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+LIBRARIES: Final = (*STANDARD, *INSTALLED, "<frozen")
 ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 SKIPPED: Final = frozenset({"CACHE", "NOP", "PUSH_NULL", "PRECALL", "EXTENDED_ARG"})
 MISSING: Final = object()
@@ -42,10 +41,10 @@ class Global:
 class Reached:
     """Everything found, each once, in the order in which it was."""
 
-    functions: tuple[FunctionType, ...]
+    functions: tuple[FunctionType, ...]  # without those of Python's own classes, such as Random
     classes: tuple[type, ...]
     globals: tuple[Global, ...]
-    written: frozenset[str]  # attributes that the functions set, on anything
+    written: frozenset[str]  # attributes that the functions set, on anything, Python's own included
     uses_sets: bool  # some function can make a set that changes
 
 
@@ -57,10 +56,9 @@ def reached_from(classes: tuple[type, ...]) -> Reached:
         search.follow_class(cls)
     while search.waiting:
         search.follow(search.waiting.popleft())
-    functions = tuple(search.functions)
-    operations = [each for function in functions for each in operations_of(function)]
+    operations = [each for function in search.functions for each in operations_of(function)]
     return Reached(
-        functions,
+        tuple(function for function in search.functions if not is_standard(function)),
         tuple(search.classes),
         tuple(search.globals.values()),
         frozenset(each.argval for each in operations if each.opname == "STORE_ATTR"),
@@ -92,6 +90,8 @@ class _Search:
             self.waiting.append(function)
 
     def follow(self, function: FunctionType) -> None:
+        if is_standard(function):
+            return
         for operations in split(function):
             for at, operation in enumerate(operations):
                 if operation.opname == "LOAD_GLOBAL":
@@ -129,6 +129,15 @@ def is_library(module: str | None, file: str | None, packages: Collection[str] =
     if file is None or module is None or module.startswith(FRAMEWORK):
         return True
     return file.startswith(LIBRARIES) and module.partition(".")[0] not in packages
+
+
+def is_standard(function: FunctionType) -> bool:
+    """Whether a function is of the standard library, whose modules hold what they please.
+
+    `Random.seed` of Python 3.13 imports a hash when it is first asked for, into a global.
+    """
+    file = function.__code__.co_filename
+    return file.startswith("<frozen") or (file.startswith(STANDARD) and not file.startswith(INSTALLED))
 
 
 @remembered

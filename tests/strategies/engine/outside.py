@@ -153,5 +153,6 @@ class Carried(Strategy):
 
     def next(self):
         self.value = self.random.random() + random.Random(len(self)).random() + float(self.numpy.random())
+        self.value += random.Random(f"bar {len(self)}").random()
         self.value += TABLE["weights"][0] + len(TABLE["by hour"][9])
         print(self.value, file=sys.stderr)
