@@ -99,7 +99,7 @@ class Globals:
     __slots__ = ("_bound", "_things")
 
     def __init__(self, reached: Reached) -> None:
-        self._bound = [(each, each.home.get(each.name, MISSING)) for each in reached.globals]
+        self._bound = [(each, each.home.get(each.name, MISSING)) for each in reached.globals if each.own]
         self._things: list[tuple[str, Container | Instance]] = []
         seen: set[int] = set()
         for each, value in self._bound:

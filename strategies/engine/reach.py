@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from strategies.engine.vocabulary import FRAMEWORK, is_backtrader, remembered
 
-STANDARD: Final = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
-INSTALLED: Final = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
-LIBRARIES: Final = (*STANDARD, *INSTALLED, "<frozen")
+FOLDERS: Final = ("stdlib", "platstdlib", "purelib", "platlib")
+LIBRARIES: Final = (*(sysconfig.get_path(name) for name in FOLDERS), "<frozen")
 ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 SKIPPED: Final = frozenset({"CACHE", "NOP", "PUSH_NULL", "PRECALL", "EXTENDED_ARG"})
 MISSING: Final = object()
@@ -33,6 +32,7 @@ class Global:
     name: str
     text: str  # as the code has it, `helpers.COUNT`
     value: Any
+    own: bool  # the module is the author's, not a library, which may hold what it pleases
     user: str  # the function's name
     owner: str  # and where it stands
 
@@ -41,24 +41,25 @@ class Global:
 class Reached:
     """Everything found, each once, in the order in which it was."""
 
-    functions: tuple[FunctionType, ...]  # without those of Python's own classes, such as Random
+    functions: tuple[FunctionType, ...]  # without those of libraries' classes, such as Random
     classes: tuple[type, ...]
     globals: tuple[Global, ...]
-    written: frozenset[str]  # attributes that the functions set, on anything, Python's own included
+    written: frozenset[str]  # attributes that the functions set, on anything, libraries' included
     uses_sets: bool  # some function can make a set that changes
 
 
 @remembered
 def reached_from(classes: tuple[type, ...]) -> Reached:
     """Return what the users' code of these classes reaches, themselves included."""
-    search = _Search({cls.__module__.partition(".")[0] for cls in classes if not is_backtrader(cls)})
+    authors = [cls for cls in classes if any(map(is_backtrader, cls.__mro__)) and not is_backtrader(cls)]
+    search = _Search({cls.__module__.partition(".")[0] for cls in authors})
     for cls in classes:
         search.follow_class(cls)
     while search.waiting:
         search.follow(search.waiting.popleft())
     operations = [each for function in search.functions for each in operations_of(function)]
     return Reached(
-        tuple(function for function in search.functions if not is_standard(function)),
+        tuple(function for function in search.functions if not search.is_foreign(function)),
         tuple(search.classes),
         tuple(search.globals.values()),
         frozenset(each.argval for each in operations if each.opname == "STORE_ATTR"),
@@ -90,7 +91,7 @@ class _Search:
             self.waiting.append(function)
 
     def follow(self, function: FunctionType) -> None:
-        if is_standard(function):
+        if self.is_foreign(function):
             return
         for operations in split(function):
             for at, operation in enumerate(operations):
@@ -110,13 +111,18 @@ class _Search:
             path.append(str(operation.argval))
             value = home.get(path[-1], MISSING)
         if value is not MISSING:
-            found = Global(home, path[-1], ".".join(path), value, function.__name__, owner_of(function))
+            own = not is_library(home.get("__name__"), home.get("__file__"), self.packages)
+            found = Global(home, path[-1], ".".join(path), value, own, function.__name__, owner_of(function))
             self.globals.setdefault((id(home), path[-1]), found)
             self._meet(value)
 
+    def is_foreign(self, function: FunctionType) -> bool:
+        """Whether a library wrote it: `Random.seed` keeps a hash in a global that it imports when asked."""
+        return is_library(function.__module__, function.__code__.co_filename, self.packages)
+
     def _meet(self, value: Any) -> None:
         if isinstance(value, FunctionType):
-            if not is_library(value.__module__, value.__code__.co_filename, self.packages):
+            if not self.is_foreign(value):
                 self._add(value)
         elif isinstance(value, type) and not issubclass(value, Enum):
             home = sys.modules.get(value.__module__)
@@ -129,15 +135,6 @@ def is_library(module: str | None, file: str | None, packages: Collection[str] =
     if file is None or module is None or module.startswith(FRAMEWORK):
         return True
     return file.startswith(LIBRARIES) and module.partition(".")[0] not in packages
-
-
-def is_standard(function: FunctionType) -> bool:
-    """Whether a function is of the standard library, whose modules hold what they please.
-
-    `Random.seed` of Python 3.13 imports a hash when it is first asked for, into a global.
-    """
-    file = function.__code__.co_filename
-    return file.startswith("<frozen") or (file.startswith(STANDARD) and not file.startswith(INSTALLED))
 
 
 @remembered

@@ -1,5 +1,7 @@
 """State that a strategy keeps in its module or in the process is refused: lost, it would change trades."""
 
+import io
+
 import outside
 import pytest
 from runs import X, bars
@@ -58,6 +60,14 @@ def test_a_global_that_is_bound_anew_by_somebody_else_is_refused(monkeypatch):
     monkeypatch.setattr(outside, "TABLE", {"weights": [2.0], "by hour": {9: ()}})
     with pytest.raises(NotCarriable, match="the global 'TABLE' of a module, which changes"):
         engine.step(state, (bars(1)[0],))
+
+
+def test_what_a_library_binds_anew_is_its_own_business(monkeypatch):
+    """A test runner or a progress bar exchanges sys.stderr; libraries fill caches of theirs."""
+    engine = Engine(lambda cerebro: cerebro.addstrategy(outside.Carried), X)
+    state = engine.initial()
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    engine.step(state, (bars(1)[0],))
 
 
 def test_tables_constants_and_generators_of_its_own_are_fine():
