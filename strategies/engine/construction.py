@@ -12,32 +12,39 @@ Owners are found by the names of local variables, `self` and `_obj`, in the fram
 no function here may use these names for anything else.
 """
 
-import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import CO_OPTIMIZED
+from datetime import time
 from typing import Any, Final
 
 import backtrader as bt
 from backtrader.indicator import MetaIndicator
-from backtrader.linebuffer import LineBuffer, MetaLineActions
+from backtrader.linebuffer import LineBuffer, LinesOperation, MetaLineActions, _LineDelay
 from backtrader.lineiterator import DotDict, LineSeriesMaker, MetaLineIterator
 from backtrader.lineroot import LineMultiple, LineRoot, LineSingle
 from backtrader.lineseries import Lines, MetaLineSeries
 from backtrader.metabase import MetaParams
 
 from strategies.engine.blueprints import (
+    Pairs,
+    adds_plainly,
     aliases_of,
     contents_of,
+    forces_next,
+    has_plain_period,
+    is_nameless,
     is_plain_action,
     is_plain_indicator,
     is_plain_series,
     line_aliases,
     line_names,
+    lines_of,
     number_of_lines,
 )
+from strategies.engine.owners import owner_of
+from strategies.engine.stages import second_stage
 
 Made = tuple[Any, tuple[Any, ...], dict[str, Any]]
 ORIGINAL_ACTION: Final[Any] = vars(MetaLineActions)["__call__"]
@@ -60,15 +67,19 @@ def new_info(cls: Any) -> Any:
 
 def with_values(cls: Any, kwargs: dict[str, Any]) -> Any:
     """Return an object of parameters; their values are taken out of the arguments."""
-    made = new_info(cls)
     contents = contents_of(cls)
-    if contents is None:
+    if contents is None or contents[0]:
+        made = new_info(cls)
         for name, default in cls._getitems():
             setattr(made, name, kwargs.pop(name, default))
         return made
-    values = vars(made)
-    for name, default in contents[1]:
-        values[name] = kwargs.pop(name, default) if kwargs else default
+    made = object.__new__(cls)
+    if contents[1]:
+        made.__dict__ = values = contents[1].copy()
+        if kwargs:
+            for name in tuple(kwargs):
+                if name in values:
+                    values[name] = kwargs.pop(name)
     return made
 
 
@@ -86,14 +97,16 @@ def with_parameters(cls: Any, *args: Any, **kwargs: Any) -> Made:
 def new_lines(cls: Any, owner: Any) -> Any:
     """`Lines.__init__`, for an object that will own the lines."""
     made = object.__new__(cls)
-    made.lines = [new_line(owner) for _ in range(number_of_lines(cls) or 0)]
+    made.lines = lines = []
+    for _ in range(number_of_lines(cls) or 0):
+        lines.append(new_line(owner))  # noqa: PERF401 -- a comprehension is one more call
     return made
 
 
 def new_line(owner: Any) -> Any:
     """`LineBuffer()` with all that `MetaParams`, `MetaLineRoot`, `__init__` and `reset` do to it."""
     line = object.__new__(LineBuffer)
-    line.params = line.p = new_info(LineBuffer.params)
+    line.params = line.p = object.__new__(LineBuffer.params)
     line._owner = owner
     line.lines = [line]
     line.mode = LineBuffer.UnBounded
@@ -107,6 +120,19 @@ def new_line(owner: Any) -> Any:
     return line
 
 
+def fill_buffer(line: Any, names: dict[str, Any]) -> None:
+    """`LineBuffer.__init__` with `reset`, for an object whose dictionary is there already."""
+    names["lines"] = [line]
+    names["mode"] = LineBuffer.UnBounded
+    names["bindings"] = []
+    names["array"] = array("d")
+    names["useislice"] = False
+    names["lencount"] = 0
+    names["_idx"] = -1
+    names["extension"] = 0
+    names["_tz"] = None
+
+
 def with_lines(cls: Any, *args: Any, **kwargs: Any) -> Made:
     """`MetaLineSeries.donew`."""
     if not is_plain_series(cls):
@@ -116,21 +142,22 @@ def with_lines(cls: Any, *args: Any, **kwargs: Any) -> Made:
 
 def new_series(cls: Any, kwargs: dict[str, Any], level: int) -> Any:
     """Do what `MetaLineSeries.donew` leads to; the owner is looked for from the frame of that level on."""
-    plotinfo = with_values(cls.plotinfo, kwargs)
-    params = with_values(cls.params, kwargs)
+    parts = vars(cls)  # where `MetaLineSeries.__new__` has put them for each class
+    plotinfo = with_values(parts["plotinfo"], kwargs)
+    params = with_values(parts["params"], kwargs)
     _obj = object.__new__(cls)
     names = vars(_obj)
     names["params"] = names["p"] = params
     skip = kwargs.pop("_ownerskip", None)
-    names["_owner"] = owner_of(_obj, _obj._OwnerCls or LineMultiple, level, skip)
+    names["_owner"] = owner_of(_obj, cls._OwnerCls or LineMultiple, level, skip)
     names["plotinfo"] = plotinfo
-    names["lines"] = lines = new_lines(cls.lines, _obj)
-    names["plotlines"] = new_info(cls.plotlines)
+    names["lines"] = lines = new_lines(parts["lines"], _obj)
+    names["plotlines"] = new_info(parts["plotlines"])
     names["l"] = lines
     found = lines.lines
     if found:
         names["line"] = found[0]
-    for (first, second), line in zip(line_names(len(found)), found, strict=True):
+    for (first, second), line in zip(line_names(len(found)), found):  # noqa: B905 -- a keyword costs a dict
         names[first] = line
         names[second] = line
     return _obj
@@ -172,21 +199,42 @@ def take_datas(_obj: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     for at, data in enumerate(datas):
         names[f"data{at}"] = data
         _name_lines(names, data, f"data{at}")
-    names["dnames"] = DotDict([(data._name, data) for data in datas if getattr(data, "_name", "")])
+    names["dnames"] = by_name(datas)
     return args[lastarg:]
 
 
+def by_name(datas: list[Any]) -> Any:
+    found = DotDict()
+    for data in datas:
+        if name := name_of(data):
+            found[name] = data
+    return found
+
+
 def _name_lines(names: dict[str, Any], data: Any, prefix: str) -> None:
-    lines = data.lines
-    if isinstance(lines, Lines) and not hasattr(type(data), "_getlinealias"):
-        found = lines.lines
-        aliases = line_aliases(type(lines), prefix, len(found))
-    else:
-        found = list(lines)
-        aliases = aliases_of(data._getlinealias, prefix, len(found))
-    for line, (first, second) in zip(found, aliases, strict=True):
+    found, aliases = named_lines(data, prefix)
+    for line, (first, second) in zip(found, aliases):  # noqa: B905 -- as above
         names[first] = line
         names[second] = line
+
+
+def named_lines(data: Any, prefix: str) -> tuple[list[Any], Pairs]:
+    """Return the lines of a data and two names for each."""
+    lines = data.lines
+    kind = type(lines)
+    aliases = line_aliases(type(data), kind, prefix, len(lines.lines)) if issubclass(kind, Lines) else None
+    if aliases is not None:
+        return lines.lines, aliases
+    found = list(lines)
+    return found, aliases_of(data._getlinealias, prefix, len(found))
+
+
+def name_of(data: Any) -> Any:
+    """Return the name of a feed; what else is a data has none, and to ask it costs two exceptions."""
+    names = vars(data)
+    if "_name" in names or not is_nameless(type(data), type(names["lines"])):
+        return getattr(data, "_name", "")
+    return vars(names["lines"]).get("_name", "")
 
 
 def indicator(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -197,11 +245,31 @@ def indicator(cls: Any, *args: Any, **kwargs: Any) -> Any:
     args = take_datas(_obj, args)
     clock_by_datas(_obj)
     _obj.__init__(*args, **kwargs)
-    _obj._minperiod = max([line._minperiod for line in _obj.lines])
-    _obj._periodrecalc()
-    if _obj._owner is not None:
-        _obj._owner.addindicator(_obj)
+    names = vars(_obj)
+    names["_minperiod"] = max([line._minperiod for line in lines_of(names["lines"])])
+    recalculate(_obj, names)
+    if names["_owner"] is not None:
+        register(names["_owner"], _obj)
     return _obj
+
+
+def register(owner: Any, _obj: Any) -> None:
+    """`LineIterator.addindicator`."""
+    if adds_plainly(type(owner)) and not forces_next(type(_obj)):
+        vars(owner)["_lineiterators"][_obj._ltype].append(_obj)
+    else:
+        owner.addindicator(_obj)
+
+
+def recalculate(_obj: Any, names: dict[str, Any]) -> None:
+    """`LineIterator._periodrecalc`."""
+    if has_plain_period(type(_obj)):
+        own = names["_minperiod"]
+        periods = [inner._minperiod for inner in names["_lineiterators"][LineRoot.IndType]]
+        largest = max(periods or [own])
+        names["_minperiod"] = max(own, largest)
+    else:
+        _obj._periodrecalc()
 
 
 def clock_by_datas(_obj: Any) -> None:
@@ -226,37 +294,59 @@ def action(cls: Any, *args: Any, **kwargs: Any) -> Any:
     names["_owner"] = names["_clock"] = owner_of(_obj, _obj._OwnerCls or LineMultiple, 2, skip)
     if isinstance(args[0], LineRoot):
         names["_clock"] = args[0]
-    names["_datas"] = datas = [arg for arg in args if isinstance(arg, LineRoot)]
-    periods = [data._minperiod for data in datas if isinstance(data, LineSingle)]
-    periods += [data.lines[0]._minperiod for data in datas if isinstance(data, LineMultiple)]
-    _obj.updateminperiod(max(periods or [1]))
-    _obj.__init__(*args, **kwargs)
-    _obj._owner.addindicator(_obj)
+    names["_datas"] = datas = []
+    periods = []
+    for arg in args:
+        if isinstance(arg, LineRoot):
+            datas.append(arg)
+            if isinstance(arg, LineSingle):
+                periods.append(arg._minperiod)
+    if len(periods) < len(datas):
+        periods += [data.lines[0]._minperiod for data in datas if isinstance(data, LineMultiple)]
+    names["_minperiod"] = max(_obj._minperiod, max(periods) if periods else 1)
+    fill = FILLED.get(cls)
+    if fill is None or not fill(_obj, names, args, kwargs):
+        _obj.__init__(*args, **kwargs)
+    register(names["_owner"], _obj)
     return _obj
 
 
-def owner_of(owned: Any, cls: Any, startlevel: int = 2, skip: Any = None) -> Any:
-    """`findowner`: the variables of a frame are copied out once, and not if there is no such name."""
+def fill_operation(line: Any, names: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """`LinesOperation.__init__`, called as `_makeoperation` does."""
+    if kwargs.keys() != {"r"}:
+        return False
     try:
-        frame: Any = sys._getframe(startlevel)
-    except ValueError:  # no frame is left
-        return None
-    while frame is not None:
-        code = frame.f_code
-        local = code.co_varnames
-        if "self" in local or "_obj" in local or not code.co_flags & CO_OPTIMIZED or _in_cells(code):
-            names = frame.f_locals
-            for name in ("self", "_obj"):
-                found = names.get(name)
-                if skip is not found and found is not owned and isinstance(found, cls):
-                    return found
-        frame = frame.f_back
-    return None
+        first, second, combine = args
+    except ValueError:
+        return False
+    fill_buffer(line, names)
+    names["operation"] = combine
+    names["a"], names["b"] = first, second
+    names["r"] = reverse = kwargs["r"]
+    names["bline"] = of_line = isinstance(second, LineBuffer)
+    names["btime"] = of_time = isinstance(second, time)
+    names["bfloat"] = not of_line and not of_time
+    if reverse:
+        names["a"], names["b"] = second, first
+    return True
 
 
-def _in_cells(code: Any) -> bool:
-    cells = code.co_cellvars + code.co_freevars
-    return "self" in cells or "_obj" in cells
+def fill_delay(line: Any, names: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """`_LineDelay.__init__`."""
+    if kwargs:
+        return False
+    try:
+        delayed, ago = args
+    except ValueError:
+        return False
+    fill_buffer(line, names)
+    names["a"] = delayed
+    names["ago"] = ago
+    names["_minperiod"] += abs(ago)
+    return True
+
+
+FILLED: Final = {LinesOperation: fill_operation, _LineDelay: fill_delay}
 
 
 REPLACED: Final[tuple[tuple[Any, str, Any], ...]] = (
@@ -266,8 +356,9 @@ REPLACED: Final[tuple[tuple[Any, str, Any], ...]] = (
     (MetaLineActions, "__call__", action),
     (MetaIndicator, "__call__", indicator),
     (bt.metabase, "findowner", owner_of),
+    (bt.Strategy, "_stage2", second_stage),
 )
-ORIGINALS: Final = tuple(vars(home)[name] for home, name, _ in REPLACED)
+ORIGINALS: Final = tuple(vars(home).get(name) for home, name, _ in REPLACED)
 
 
 @contextmanager
@@ -279,4 +370,7 @@ def quickly() -> Iterator[None]:
         yield
     finally:
         for (home, name, _), original in zip(REPLACED, ORIGINALS, strict=True):
-            setattr(home, name, original)
+            if original is None:
+                delattr(home, name)
+            else:
+                setattr(home, name, original)

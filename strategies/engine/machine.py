@@ -126,7 +126,7 @@ class Machine:
         self.horizon = Horizon()
         self.cerebro = cerebro = _PausedCerebro()
         cerebro.closed = False  # an attribute from the start is none that differs from it
-        with self.numbers, quickly():
+        with self.numbers:
             self.pushed = [new_feed(feed) for feed in feeds]
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import time
 from typing import Any
 
 import backtrader as bt
@@ -9,9 +11,10 @@ import pytest
 
 from strategies.engine import construction
 from strategies.engine.blueprints import is_plain_action, is_plain_indicator, is_plain_series
-from strategies.engine.construction import REPLACED, owner_of, quickly
+from strategies.engine.construction import REPLACED, quickly
 from strategies.engine.feed import new_feed
 from strategies.engine.machine import _PausedCerebro, _run_to_the_loop
+from strategies.engine.owners import owner_of
 from strategies.engine.values import Feed
 
 HOMES = [(home, name) for home, name, _ in REPLACED]
@@ -285,6 +288,116 @@ class OwnWays(bt.Strategy):
         self.found += [ActionByNew(self.data), bt.ind.SMA(ByNew(), plotname="named", period=3)]
 
 
+class OwnPeriod(bt.Indicator):
+    lines = ("a",)
+
+    def _periodrecalc(self) -> None:
+        self.addminperiod(4)
+        super()._periodrecalc()
+
+    def addindicator(self, indicator: Any) -> None:
+        self.__dict__.setdefault("added", []).append(indicator)
+        super().addindicator(indicator)
+
+    def __init__(self) -> None:
+        self.inner = bt.ind.SMA(self.data, period=3) - self.data
+
+
+class OwnUpdate(OnLines):
+    def updateminperiod(self, minperiod: int) -> None:
+        super().updateminperiod(minperiod + 2)
+
+
+class OwnStage(bt.Indicator):
+    lines = ("a",)
+
+    def _stage2(self) -> None:
+        self.stages = len(vars(self))
+        super()._stage2()
+
+
+class Forces(bt.Indicator):
+    lines = ("a",)
+    _nextforce = True
+
+
+class IteratedLines(bt.lineseries.Lines):
+    def __iter__(self) -> Any:
+        return iter(self.lines[:1])
+
+
+class ByIteration(bt.Indicator):
+    lines = ("a", "b")
+
+
+ByIteration.lines = IteratedLines._derive("ByIteration", ("a", "b"), 0, [])
+
+
+class OwnAliases(bt.Indicator):
+    lines = ("a", "b")
+
+    def _getlinealias(self, at: int) -> str:
+        return f"own{at}"
+
+
+class Replacing(bt.Indicator):
+    """Works on its lines by number, and has one operation after another made by itself as a whole."""
+
+    lines = ("a", "b", "c")
+
+    def __init__(self) -> None:
+        made = bt.ind.SMA(self.data, period=4)
+        self.lines[0] = made**2 - made
+        self.lines[1] = made(-2)
+        self.l[2] = self.data.low
+        self.asked = [
+            made._makeoperation(self.data.low, max),
+            made._makeoperationown(abs),
+            self._makeoperation(made.lines[0], min, _ownerskip=made),
+            made.lines[0]._makeoperation(5.0, max, r=True),
+        ]
+
+
+class Bypasses(bt.Strategy):
+    """Steps after the first ones that are a class's own, and constructors that are called directly."""
+
+    def __init__(self) -> None:
+        low, operation = self.data.low, bt.linebuffer.LinesOperation
+        delay = bt.linebuffer._LineDelay
+        self.found = [
+            OwnPeriod(),
+            OwnPeriod(self.data1.low),
+            OwnUpdate(low),
+            OwnStage(),
+            Forces(),
+            Replacing(),
+        ]
+        self.found += [bt.ind.SMA(ByIteration()), bt.ind.SMA(OwnStage(), period=2), ByIteration(low)]
+        self.found += [
+            operation(low, 2.0, max),
+            operation(low, b=low, operation=max),
+            operation(2, low, max, r=1),
+        ]
+        self.found += [delay(low, ago=-2), delay(low, -3), bt.linebuffer.LineNum(4.0)]
+        self.found += [self.data.datetime > time(9), self.data1.datetime < time(17)]
+        self.found += [bt.ind.SMA(OwnAliases(), period=2)]
+        self.raised = [
+            raised_by(lambda: operation(low)),
+            raised_by(lambda: operation(low, 2.0, max, r=True, q=1)),
+            raised_by(lambda: operation(low, 2.0, r=True)),
+            raised_by(lambda: delay(low)),
+            raised_by(lambda: delay(low, "1")),
+            raised_by(lambda: delay(low, 1, 2)),
+        ]
+        assert all(self.raised)
+
+
+class OwnData(bt.Strategy):
+    def __init__(self) -> None:
+        inner = bt.ind.SMA()
+        inner.datas = [inner]
+
+
 def configure_two_strategies(cerebro: bt.Cerebro) -> None:
     cerebro.addstrategy(Everything, period=4)
     cerebro.addstrategy(Expressions)
@@ -309,6 +422,7 @@ CONFIGURED = {
     "expressions": adding(Expressions),
     "wrong": adding(Wrong),
     "own ways": adding(OwnWays),
+    "bypasses": adding(Bypasses),
 }
 
 
@@ -359,6 +473,20 @@ def test_shorter_constructors_make_the_same(configure: Callable[[Any], None]) ->
         found = shape_of(built(configure))
     assert len(expected) > 500
     assert found == expected
+
+
+@pytest.mark.parametrize("steps", [nullcontext, quickly])
+def test_an_indicator_that_is_its_own_data_never_starts(steps: Any) -> None:
+    with steps(), pytest.raises(RecursionError):
+        built(adding(OwnData))
+
+
+def test_operators_compute_after_the_start() -> None:
+    with quickly():
+        strategy = built().runningstrats[0]
+    below = [strategy, *strategy.datas, *strategy._lineiterators[0], *strategy._lineiterators[2]]
+    assert all(thing._opstage == 2 for thing in below)
+    assert all(line._opstage == 2 for thing in below for line in thing.lines)
 
 
 class Owner(str):
@@ -440,12 +568,12 @@ def test_a_difference_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_backtrader_is_as_it_was_afterwards(*, fails: bool) -> None:
-    before: list[Callable[..., Any]] = [vars(home)[name] for home, name in HOMES]
+    before: list[Callable[..., Any]] = [vars(home).get(name) for home, name in HOMES]
     try:
         with quickly():
-            assert [vars(home)[name] for home, name in HOMES] != before
+            assert [vars(home).get(name) for home, name in HOMES] != before
             if fails:
                 raise ValueError
     except ValueError:
         pass
-    assert [vars(home)[name] for home, name in HOMES] == before
+    assert [vars(home).get(name) for home, name in HOMES] == before
