@@ -8,6 +8,7 @@ leaves them in disorder, which the next `load` repairs, because it trusts nothin
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import blake2b
+from types import NoneType
 from typing import Any, Final
 
 import backtrader as bt
@@ -15,7 +16,7 @@ import backtrader as bt
 from strategies.engine import numeric
 from strategies.engine import state as form
 from strategies.engine.audit import ClassAttributes, Globals, refuse_globals
-from strategies.engine.baseline import Container, Instance
+from strategies.engine.baseline import PLAIN, Container, Instance
 from strategies.engine.errors import CodeChanged, HistoryTooShort, NotCarriable, StateInvalid
 from strategies.engine.feed import TICKS
 from strategies.engine.fingerprint import fingerprint_of
@@ -32,6 +33,7 @@ from strategies.engine.writing import CONTAINER_TAGS, CONTENTS, NDARRAY, Writer
 
 END: Final = 0
 SET, GONE, ORDERED = 1, 2, 4
+MAYBE_INT: Final = (int, NoneType)
 MOMENTS: Final = ("_dtmaster", "_udtmaster")
 DROPPED_WHEN_EMPTY: Final = ("_orderspending", "_tradespending")
 
@@ -270,11 +272,13 @@ class Live:
         counters.stamp, counters.trade_from = reader.get(), reader.get()
         if type(counters.next_order) is not int or type(counters.next_trade) is not int:
             raise StateInvalid("order numbers that are no numbers")
+        if type(counters.stamp) not in MAYBE_INT or type(counters.trade_from) not in MAYBE_INT:
+            raise StateInvalid("times that are no numbers")
         self.machine.numbers.orders.upcoming = counters.next_order
         self.machine.numbers.trades.upcoming = counters.next_trade
         reader.get()
         volatile, foundation = reader.get(), reader.get()
-        if type(volatile) is not tuple:
+        if type(volatile) is not tuple or type(foundation) is not bytes or not is_plain(volatile):
             raise StateInvalid("no numbers of containers")
         self.set_volatile(volatile)
         if foundation != self.foundation():
@@ -282,7 +286,10 @@ class Live:
                 "__init__ of the strategy does not make what it made when the state was written (a file, the"
                 " date or chance decides): make it depend on parameters only, or rebuild with Engine.rebuild"
             )
-        self.recorder.remember(reader.get())
+        memory = reader.get()
+        if type(memory) is not tuple or not is_plain(memory):
+            raise StateInvalid("open trades that are none")
+        self.recorder.remember(memory)
 
     def _read_differences(self, reader: Reader) -> set[int]:
         """Apply what differs; return the numbers of the feeds and strategies whose attributes were told."""
@@ -310,6 +317,12 @@ class Live:
         for strategy in self.machine.strategies:
             if numbers[id(strategy)] not in told:
                 strategy._dlens = [len(data) for data in strategy.datas]
+
+
+def is_plain(value: Any) -> bool:
+    """Whether to look into a value runs no code of anybody's: a line read before its bars would raise."""
+    cls = type(value)
+    return cls in PLAIN or (cls is tuple and all(map(is_plain, value))) or numeric.is_number(value)
 
 
 def _apply(reader: Reader, thing: Any, flags: int) -> bool:

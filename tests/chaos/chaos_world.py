@@ -72,6 +72,7 @@ class Services:
         self.wanted = wanted
         self.processes = []
         self.ended = []
+        self.hung = []  # workers that were stopped for good: nobody else ends those whose service died
         self.started = 0
 
     def environment(self):
@@ -136,6 +137,9 @@ class Services:
         return codes
 
     def kill_all(self):
+        for worker in self.hung:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
         for process in self.processes:
             for worker in self.workers(process):
                 with suppress(psutil.NoSuchProcess):

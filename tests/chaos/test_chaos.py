@@ -92,6 +92,7 @@ class Chaos:
         if (worker := self.worker()) is not None:
             with suppress(psutil.NoSuchProcess):
                 worker.suspend()
+                self.services.hung.append(worker)
 
     def await_standby(self):
         """Wait until a standby is up: two deaths in a row measure the start of a process, not a takeover."""

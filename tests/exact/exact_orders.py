@@ -102,6 +102,8 @@ def bracket(strategy, data):
 
 
 def trailing_bracket(strategy, data):
+    if not strategy.getsizing(data):
+        return None  # Backtrader's bracket of no size raises
     return strategy.buy_bracket(
         data=data, exectype=bt.Order.Market, limitexec=None, stopexec=bt.Order.StopTrail,
         stopargs={"trailamount": 2.0},

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import backtrader as bt
@@ -269,3 +270,39 @@ def test_a_bot_gets_a_deeper_history_without_losing_anything():
         )
         assert [event.bars for event in one.trades] == [event.bars for event in other.trades]
         late, deep = one.state, other.state
+
+
+def a_line(live):
+    return live.machine.strategies[0].data.close
+
+
+def in_the_memory_of_trades(live):
+    live.recorder = SimpleNamespace(memory=lambda: a_line(live))
+
+
+def in_a_trade(live):
+    live.recorder = SimpleNamespace(memory=lambda: ((a_line(live),) * 10,))
+
+
+def as_a_time(live):
+    live.counters.stamp = a_line(live)
+
+
+def as_the_start_of_trading(live):
+    live.counters.trade_from = a_line(live)
+
+
+def among_numbers(live):
+    live.volatile = (a_line(live),)
+
+
+@pytest.mark.parametrize(
+    "put", [in_the_memory_of_trades, in_a_trade, as_a_time, as_the_start_of_trading, among_numbers]
+)
+def test_a_line_where_a_number_belongs_is_not_asked_for_anything(put):
+    """Lines compute when they are compared or looked into, and raise when there are no bars yet."""
+    engine, forger = Engine(bt.Cerebro.getbroker, X), Engine(bt.Cerebro.getbroker, X)
+    forger.initial()
+    put(forger._live)
+    with pytest.raises(StateInvalid):
+        engine.step(forger._live.dump(), (bars(1)[0],))
