@@ -10,7 +10,7 @@ from typing import Final
 
 from persistence.notifications import Notification
 from strategies.config import BotConfig
-from strategies.engine.values import OrderEvent, Step, TradeEvent
+from strategies.values import OrderEvent, Step, TradeEvent
 
 SMALLEST_IN_FOUR_PLACES: Final = 0.001
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from persistence.setwise import Target, write_rows
 from persistence.transaction import Transaction, is_sqlite, run
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 BARS: Final = Target(
     "bars",

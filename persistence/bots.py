@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Final
 
-from persistence.errors import IllegalMove, NoSuchBot, PositionOpen
+from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.money import read_money
 from persistence.rows import MOVES, Bot
 from persistence.setwise import ids_of, in_ids

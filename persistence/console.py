@@ -1,6 +1,6 @@
 """The database for commands that must start at once: a bare driver, no SQLAlchemy (0.65 s to import).
 
-The same functions, SQL and triggers as everywhere (`persistence.bots`, `persistence.ledger`), over a
+The same functions, SQL and triggers as everywhere (`persistence.bots`, `persistence.ledger.pages`), over a
 connection of sqlite3 or psycopg. One process, one thread, one transaction at a time.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
-from persistence import audit, bots, history
+from persistence import audit, bots
 from persistence.audit import AuditRow
 from persistence.connect import (
     ANSWER_TIMEOUT_S,
@@ -21,12 +21,12 @@ from persistence.connect import (
     bounded_connection_class,
     postgres_arguments,
 )
-from persistence.errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
-from persistence.history import open_positions
-from persistence.money import read_money
+from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.ledger import history
+from persistence.ledger.history import open_positions
+from persistence.overviews import overviews
 from persistence.rows import OrderRow, Overview, PositionRow, StepRow, TradeRow
-from persistence.setwise import ids_of, in_ids
-from persistence.transaction import Dialect, Transaction, ms_of, run
+from persistence.transaction import Dialect, Transaction, run
 
 
 class SchemaMissing(Exception):
@@ -217,39 +217,6 @@ class Console:
 
 def open_console(url: str) -> Console:
     return Console(url)
-
-
-def overviews(
-    transaction: Transaction, *, user_id: int | None = None, bot_ids: Sequence[int] | None = None
-) -> tuple[Overview, ...]:
-    """Return bots with cursor, last step and open positions, by id."""
-    dialect = transaction.dialect.name
-    conditions, parameters = ["true"], dict[str, Any]()
-    if user_id is not None:
-        conditions.append("b.user_id = :user_id")
-        parameters["user_id"] = user_id
-    if bot_ids is not None:
-        conditions.append(f"b.id {in_ids(transaction)}")
-        parameters["ids"] = ids_of(transaction, bot_ids)
-    rows = run(
-        transaction,
-        f"SELECT {bots.bot_columns(dialect)}, s.version, s.last_bar, CAST(t.equity AS TEXT),"
-        f" {ms_of('t.decided_at', dialect)}, t.took_ms FROM trading_bots b"
-        " LEFT JOIN bot_states s ON s.bot_id = b.id"
-        " LEFT JOIN bot_steps t ON t.bot_id = b.id AND t.bar = s.last_bar"
-        f" WHERE {' AND '.join(conditions)} ORDER BY b.id",
-        parameters,
-    ).all()
-    held = open_positions(transaction, bot_ids)
-    return tuple(_overview(row, held) for row in rows)
-
-
-def _overview(row: Sequence[Any], held: dict[int, tuple[PositionRow, ...]]) -> Overview:
-    version, last_bar, equity, decided_at, took_ms = row[-5:]
-    bot = bots.bot_of(row)
-    return Overview(
-        bot, version or 0, last_bar, read_money(equity), decided_at, took_ms, held.get(bot.id, ())
-    )
 
 
 def _sqlite(url: str) -> sqlite3.Connection:

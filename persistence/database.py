@@ -27,7 +27,7 @@ from persistence.connect import (
     bounded_connection_class,
     postgres_arguments,
 )
-from persistence.errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
 from persistence.transaction import Dialect
 
 POOL_SIZE: Final = 5

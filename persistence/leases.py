@@ -9,7 +9,7 @@ server's idle limit, before a standby would give up.
 
 from dataclasses import dataclass
 
-from persistence.errors import LeaseLost
+from persistence.database_errors import LeaseLost
 from persistence.transaction import Transaction, is_sqlite, now_ms_sql, run
 
 __all__ = ["Fence", "Lease", "LeaseLost", "acquire", "assert_held", "read_lease", "release", "renew"]

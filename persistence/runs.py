@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from persistence.transaction import Transaction, moment, ms_of, run
 
@@ -55,6 +55,14 @@ def end_run(transaction: Transaction, name: str, *, now_ms: int, clean: bool) ->
         "UPDATE service_runs SET ended_at = :now, clean = :clean WHERE run = :run AND ended_at IS NULL",
         {"now": moment(transaction, now_ms), "clean": clean, "run": name},
     )
+
+
+FRESH_MS: Final = 10_000  # a run that has said nothing for longer is not believed to run
+
+
+def is_alive(run_: Run, now_ms: int) -> bool:
+    """Whether a run has not ended and has spoken lately: silence is no sign of life."""
+    return run_.ended_at is None and now_ms - run_.heartbeat_at < FRESH_MS
 
 
 def latest_runs(transaction: Transaction, limit: int = 10) -> tuple[Run, ...]:

@@ -13,10 +13,10 @@ import backtrader as bt
 from strategies.config import BotConfig, parse_bot_config
 from strategies.engine import Bar, Engine, Feed, LooksAhead, NotCarriable
 from strategies.faults import Fault, InvalidConfig
-from strategies.intervals import interval_ms
 from strategies.registry import Registry, Resolved
 from strategies.risk import RiskBroker
 from strategies.sizing import EquityShare, FractionalCommission
+from strategies.values import interval_ms
 
 TRIAL_BARS: Final = 12
 # Backtrader's standard observers cost half a bar's time; only code that reads them gets them.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from strategies.intervals import interval_ms
+from strategies.values import interval_ms
 
 DEFAULT_SHARE: Final = 0.1
 LONGEST_INTERVAL_MS: Final = interval_ms("4w")

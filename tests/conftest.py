@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from persistence.database import Database, open_database
-from persistence.schema import upgrade
+from persistence.schema.versions import upgrade
 
 MEMORY = Path("/dev/shm")  # noqa: S108 -- a folder in memory on every Linux
 ROOM = 4 << 30  # bytes; a run has used 1 GiB

@@ -18,7 +18,7 @@ from jobs.command.location import opened
 from jobs.command.outline import outline
 from jobs.command.table import as_csv, as_json, as_json_lines, put, say
 from persistence import bots
-from persistence.errors import NoSuchBot, PositionOpen
+from persistence.database_errors import NoSuchBot, PositionOpen
 from persistence.rows import Overview
 from persistence.transaction import Transaction
 

@@ -40,6 +40,13 @@ def shown(moment: int | None, now: int, style: Style) -> str:
     return f"{span(now - moment)} ago"
 
 
+def dated(moment: int | None, now: int) -> str:
+    """Write the exact time and how long ago it was; `-` for none."""
+    if moment is None:
+        return "-"
+    return f"{exact(moment, 'utc')} UTC ({shown(moment, now, 'relative')})"
+
+
 def bar_name(open_time: int | None, now: int, style: Style) -> str:
     """Write a bar's open time (UTC): only the time for one of today, the date only as far as it is needed."""
     if open_time is None:

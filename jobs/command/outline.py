@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from strategies.intervals import interval_ms
+from strategies.values import interval_ms
 
 _SECRET: Final = re.compile(r"secret|password|passphrase|token|api_?key|private_?key", re.IGNORECASE)
 HIDDEN: Final = "***"

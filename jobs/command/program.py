@@ -11,7 +11,7 @@ from typing import Final
 
 from jobs.command import changes, looks
 from jobs.command.arguments import grammar
-from jobs.command.failures import ending_of
+from jobs.command.judgement import ending_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:

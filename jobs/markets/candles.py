@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jobs.markets.port import MarketRefused, MarketUnavailable, Rejected
 from jobs.markets.soundness import unsound
-from strategies.engine.values import Bar
+from strategies.values import Bar
 
 FIELDS: Final = 6
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from jobs.markets.breaker import BAN_PAUSE_MS, LIMIT_PAUSE_MS, Trouble
 from jobs.markets.port import MarketRefused, MarketUnavailable, canonical_symbol
-from strategies.engine.values import interval_ms
+from strategies.values import interval_ms
 
 BANNED: Final = 418
 TOO_MANY: Final = 429

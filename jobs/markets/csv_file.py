@@ -19,7 +19,7 @@ from typing import Final
 
 from jobs.markets.port import MOST_BARS, MarketRefused, MarketUnavailable
 from jobs.markets.soundness import unsound
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
 MOST_BYTES: Final = 1 << 30

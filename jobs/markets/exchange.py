@@ -28,7 +28,7 @@ from jobs.markets.ccxt_border import (
     timeframe_of,
 )
 from jobs.markets.port import Fetched, MarketRefused, MarketUnavailable, Rejected, canonical_symbol
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 # An answer ends after this many pages or seconds, so that nobody waits for years of candles in one step.
 MOST_PAGES: Final = 30

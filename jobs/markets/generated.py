@@ -22,7 +22,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from jobs.markets.port import MOST_BARS, MarketRefused, canonical_symbol
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 ROOT_LEVEL: Final = 23
 ROOT_SPAN: Final = 1 << ROOT_LEVEL  # s

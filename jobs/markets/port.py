@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from strategies.engine.values import INTERVAL_UNITS_MS, Bar, interval_ms
+from strategies.values import INTERVAL_UNITS_MS, Bar, interval_ms
 
 # Bars of one answer. Whoever asks for more gets the oldest ones and asks again behind them.
 MOST_BARS: Final = 100_000

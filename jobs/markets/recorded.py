@@ -32,7 +32,7 @@ from jobs.clock import Clock, SystemClock
 from jobs.markets.port import Market, MarketUnavailable
 from persistence.bars import lock_series, read_bars, record_bars, recorded_range
 from persistence.database import Database
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 # Series whose newest bars are kept in memory, and how many bars are read ahead of what is asked for.
 MOST_SERIES: Final = 64

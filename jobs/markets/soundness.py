@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from strategies.engine.values import Bar
+from strategies.values import Bar
 
 PRICES: Final = ("open", "high", "low", "close")
 _INFINITY: Final = float("inf")

@@ -20,7 +20,7 @@ from jobs.markets.recorded import RecordedMarket
 from jobs.settings import MarketSettings
 from persistence.breakers import BreakerRow, read_breaker, write_breaker
 from persistence.database import Database
-from strategies.engine.values import Bar
+from strategies.values import Bar
 
 
 class DataSource(Protocol):

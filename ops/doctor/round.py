@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -10,21 +10,21 @@ from typing import Final
 from jobs.command.endings import Ending
 from jobs.command.table import colored, put
 from jobs.settings import DEFAULT_FILE, DatabaseSettings, Settings, load_settings
-from ops.doctor import bots, machine, storage
+from ops.doctor import bot_rows as bots
+from ops.doctor import host as machine
+from ops.doctor import storage
 from ops.doctor.check import Check, Mark, fail, ok
+from ops.doctor.running_service import service_check
 from persistence.database import open_database
-from persistence.errors import DatabaseUnavailable
+from persistence.database_errors import DatabaseUnavailable
 from strategies.faults import InvalidConfig
 
 SIGNS: Final = {Mark.OK: "✓", Mark.WARN: "!", Mark.FAIL: "✗"}
 PLAIN_SIGNS: Final = {Mark.OK: "ok", Mark.WARN: "warn", Mark.FAIL: "FAIL"}
 COLORS: Final = {Mark.OK: "\x1b[32m", Mark.WARN: "\x1b[33m", Mark.FAIL: "\x1b[31m"}
 
-# Looks at what only the room above knows, such as who serves this database right now.
-More = Callable[[Settings], Iterator[Check]]
 
-
-def examine(config: Path | None, db: str | None, more: Sequence[More] = ()) -> Iterator[Check]:
+def examine(config: Path | None, db: str | None) -> Iterator[Check]:
     """Yield every check as soon as it is done. `db` is a URL instead of the settings' one."""
     yield machine.python()
     yield machine.packages()
@@ -45,8 +45,7 @@ def examine(config: Path | None, db: str | None, more: Sequence[More] = ()) -> I
     if not tables:
         return
     yield from _contents(settings)
-    for look in more:
-        yield from look(settings)
+    yield from service_check(settings)
 
 
 def report(checks: Iterator[Check], *, as_json: bool) -> int:

@@ -13,8 +13,8 @@ from typing import Final
 from jobs.command.location import without_password
 from ops.doctor.check import Check, fail, ok, warn
 from persistence.database import Database, open_database
-from persistence.errors import DatabaseUnavailable
-from persistence.schema import HEAD, check
+from persistence.database_errors import DatabaseUnavailable
+from persistence.schema.versions import HEAD, check
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"}

@@ -1,7 +1,7 @@
 """The engine: any Backtrader strategy, stopped after any bar and resumed, bit for bit."""
 
 from strategies.engine.engine import Engine
-from strategies.engine.errors import (
+from strategies.engine.engine_errors import (
     CodeChanged,
     EngineError,
     HistoryTooShort,
@@ -9,7 +9,7 @@ from strategies.engine.errors import (
     NotCarriable,
     StateInvalid,
 )
-from strategies.engine.values import Bar, Feed, OrderEvent, Position, Step, TradeEvent
+from strategies.values import Bar, Feed, OrderEvent, Position, Step, TradeEvent
 
 __all__ = [
     "Bar",

@@ -17,7 +17,7 @@ from backtrader.lineseries import Lines, LineSeries, MetaLineSeries
 from backtrader.metabase import AutoInfoClass, MetaBase, MetaParams
 from backtrader.strategy import Strategy
 
-from strategies.engine.vocabulary import remembered as of_several
+from strategies.engine.bytes.vocabulary import remembered as of_several
 
 Pairs = tuple[tuple[str, str], ...]
 Contents = tuple[tuple[str, ...], dict[str, Any]]

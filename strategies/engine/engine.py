@@ -13,13 +13,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from strategies.engine.errors import CodeChanged, EngineError, HistoryTooShort
-from strategies.engine.feed import stamps_of, values_of
-from strategies.engine.live import Live
-from strategies.engine.machine import Configure
+from strategies.engine.built import Live
+from strategies.engine.bytes.state import unseal
+from strategies.engine.engine_errors import CodeChanged, EngineError, HistoryTooShort
+from strategies.engine.machine.cerebro import Configure
+from strategies.engine.machine.feed import stamps_of, values_of
 from strategies.engine.rebuild import SUPPRESSED, deepen, take_over
-from strategies.engine.state import unseal
-from strategies.engine.values import Bar, Feed, Position, Step
+from strategies.values import Bar, Feed, Position, Step
 
 Row = Sequence[Bar | None]
 DEEPER: Final = 2  # a history that was too short is kept this many times deeper

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import backtrader as bt
 
-from strategies.engine import numeric
-from strategies.engine import state as form
-from strategies.engine import writing as tags
-from strategies.engine.errors import EngineError, StateInvalid
-from strategies.engine.live import END, GONE, ORDERED, SET, Live
-from strategies.engine.reading import CONTENTS, WRONG, Reader, Unknown
-from strategies.engine.vocabulary import Names, is_backtrader
+from strategies.engine.built import END, GONE, ORDERED, SET, Live
+from strategies.engine.bytes import numeric
+from strategies.engine.bytes import state as form
+from strategies.engine.bytes import writing as tags
+from strategies.engine.bytes.reading import CONTENTS, WRONG, Reader, Unknown
+from strategies.engine.bytes.vocabulary import Names, is_backtrader
+from strategies.engine.engine_errors import EngineError, StateInvalid
 
 BOOKS: Final = (
     "positions", "pending", "submitted", "_toactivate", "_pchildren", "_ocos", "_ocol", "d_credit", "notifs",

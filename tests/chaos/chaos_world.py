@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from jobs.bar import run_bars
+from jobs.bar.firing import run_bars
+from jobs.bar.runtime import open_runtime
 from jobs.clock import SimulatedClock
-from jobs.runtime import open_runtime
 from jobs.settings import Settings
 from persistence.bots import add_bot, all_bots
 from persistence.database import open_database
-from persistence.errors import DatabaseUnavailable
-from persistence.schema import upgrade
-from persistence.tables import TIMING_COLUMNS, metadata
+from persistence.database_errors import DatabaseUnavailable
+from persistence.schema.tables import TIMING_COLUMNS, metadata
+from persistence.schema.versions import upgrade
 
 HERE = Path(__file__).resolve()
 DEMO = HERE.parents[2] / "ops" / "demo"
@@ -34,7 +34,7 @@ COMPARED = ("bot_steps", "orders", "trading_trades", "trading_positions")
 START = """
 import sys
 from jobs.settings import load_settings
-from scheduler.service import run_service
+from scheduler.service.daemon import run_service
 sys.exit(run_service(load_settings()))
 """
 

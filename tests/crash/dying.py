@@ -32,12 +32,12 @@ from mutants import MUTANTS
 from snapshots import Snapshot, differences, snapshot
 from worlds import BEGIN, BUSY_CONFIGS, PLUGINS, World
 
-import jobs.bar
+import jobs.bar.firing
+from jobs.bar.engines import EngineCache
 from jobs.command.moments import parse_moment
-from jobs.engines import EngineCache
 from jobs.markets.csv_file import CsvMarket
 from jobs.settings import load_settings
-from scheduler.replay import replay
+from scheduler.command.replaying import print_replay
 from strategies.registry import Registry
 
 BORDERS = [
@@ -74,14 +74,14 @@ def _bordered(call: Callable, name: str, pass_by: Callable[[str], None]) -> Call
 def freeze_before_commit(nth: int) -> None:
     """Install a stop (SIGSTOP) before the n-th commit of a batch: read and decided, but not written."""
     moments = iter(range(1, sys.maxsize))
-    commit = jobs.bar._commit
+    commit = jobs.bar.firing._commit
 
     def frozen(*args: object) -> object:
         if next(moments) == nth:
             os.kill(os.getpid(), signal.SIGSTOP)
         return commit(*args)
 
-    jobs.bar._commit = frozen
+    jobs.bar.firing._commit = frozen
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def live(world: World, url: str, *, death: int = 0, freeze: int = 0, mutant: str
 def _replayed(world: World) -> int:
     try:
         settings = load_settings(world.settings_file)
-        return replay(settings, parse_moment(BEGIN), parse_moment(world.end), None)
+        return print_replay(settings, parse_moment(BEGIN), parse_moment(world.end), None)
     except Exception:  # noqa: BLE001 - a mutant may break anything; the parent has to hear of it
         traceback.print_exc()
         return 70

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-import jobs.bar
-from jobs.decisions import Decision
-from jobs.runtime import Runtime
-from persistence import guards, ledger, steps
+import jobs.bar.firing
+from jobs.bar.decisions import Decision
+from jobs.bar.runtime import Runtime
+from persistence.ledger import guards, steps
+from persistence.ledger import pages as ledger
 from persistence.notifications import enqueue
 
 
@@ -25,14 +26,14 @@ def cursor_first() -> None:
         _keep(advances, rt)
         return frozenset(moved)
 
-    jobs.bar._commit = commit
+    jobs.bar.firing._commit = commit
 
 
 def trades_outside() -> None:
     """State, steps and orders are one transaction; trades and positions follow in another."""
     put_off: list[Callable[[object], None]] = []
     write_rows = ledger.write_rows
-    commit_whole = jobs.bar._commit
+    commit_whole = jobs.bar.firing._commit
 
     def write_some(connection, target, rows):
         if target in {ledger.TRADES, ledger.POSITIONS}:
@@ -48,7 +49,7 @@ def trades_outside() -> None:
         return saved
 
     ledger.write_rows = write_some
-    jobs.bar._commit = commit
+    jobs.bar.firing._commit = commit
 
 
 def no_version_check() -> None:

@@ -1,7 +1,7 @@
 """Every table of a database as plain values, without the columns that only say when something was done."""
 
 from persistence.database import open_database
-from persistence.tables import OPERATIONAL_TABLES, TIMING_COLUMNS, metadata
+from persistence.schema.tables import OPERATIONAL_TABLES, TIMING_COLUMNS, metadata
 
 Snapshot = dict[str, list[tuple]]
 

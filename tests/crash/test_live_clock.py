@@ -22,7 +22,7 @@ from worlds import PLUGINS, custom_strategy, plugin
 
 from persistence.bots import add_bot, get_bot, set_paused
 from persistence.database import open_database
-from persistence.tables import bot_states, bot_steps, trading_bots
+from persistence.schema.tables import bot_states, bot_steps, trading_bots
 
 SECOND = 1_000
 KILLS = 4

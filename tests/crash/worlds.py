@@ -9,7 +9,7 @@ from pathlib import Path
 
 from persistence.bots import add_bot
 from persistence.database import open_database
-from persistence.schema import upgrade
+from persistence.schema.versions import upgrade
 
 HERE = Path(__file__).resolve()
 CANDLES = Path(os.environ.get("ONEBAR_DATA", HERE.parents[2] / "../shared/data")).resolve()

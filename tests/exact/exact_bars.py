@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from strategies.engine import Bar, Feed
-from strategies.engine.values import interval_ms
+from strategies.values import interval_ms
 
 START_MS = 1_609_459_200_000  # 2021-01-01, a Friday, so that week ends and year starts are met early
 

@@ -17,7 +17,7 @@ import backtrader as bt
 from exact_run import Case
 
 from strategies.engine import Bar, Feed
-from strategies.engine.values import interval_ms
+from strategies.values import interval_ms
 
 _UNITS = {
     bt.TimeFrame.Minutes: "m",

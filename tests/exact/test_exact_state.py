@@ -20,7 +20,7 @@ from exact_run import Case, assert_same, carry, check, plan, reference
 from exact_strategies import Containers, References, strategy_case
 
 from strategies.engine import CodeChanged, Engine, EngineError, Feed, StateInvalid
-from strategies.engine.state import seal, unseal
+from strategies.engine.bytes.state import seal, unseal
 
 SLOW = pytest.mark.skipif(os.environ.get("ONEBAR_EXACT") != "1", reason="behind make exact")
 SEED = int(os.environ.get("ONEBAR_SEED", "1"))

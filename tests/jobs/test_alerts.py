@@ -6,7 +6,7 @@ import pytest
 
 from jobs.alerts import alerts_of
 from strategies.config import parse_bot_config
-from strategies.engine.values import OrderEvent, Step, TradeEvent
+from strategies.values import OrderEvent, Step, TradeEvent
 
 CONFIG = {
     "id": "b",

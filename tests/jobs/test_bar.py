@@ -2,20 +2,21 @@
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from jobs.bar import Outcome, run_bar, run_bars
+from jobs.bar.failures import FailureKind
+from jobs.bar.firing import Outcome, run_bar, run_bars
+from jobs.bar.runtime import open_runtime
 from jobs.clock import SimulatedClock
-from jobs.failures import FailureKind
 from jobs.markets import MarketUnavailable
-from jobs.runtime import open_runtime
 from jobs.settings import Settings
 from persistence.bots import add_bot, get_bot, set_paused
-from persistence.errors import DatabaseUnavailable
-from persistence.tables import (
+from persistence.database_errors import DatabaseUnavailable
+from persistence.schema.tables import (
     audit_log,
     bot_states,
     bot_steps,
@@ -24,6 +25,7 @@ from persistence.tables import (
     trading_bots,
     trading_trades,
 )
+from scheduler.service.jobrow import FUNCTION
 
 PLUGIN = Path(__file__).with_name("bar_strategies.py")
 START = 1_700_000_100_000  # a multiple of 5 s
@@ -96,7 +98,9 @@ def advance(rt, bars):
 
 def test_the_stored_name_is_pinned():
     """DESIGN 3.1: rows of the job store name this function; renaming it would orphan them."""
-    assert f"{run_bar.__module__}:{run_bar.__qualname__}" == "jobs.bar:run_bar"
+    module, _, name = FUNCTION.partition(":")
+    assert FUNCTION == "jobs.bar:run_bar"
+    assert getattr(import_module(module), name) is run_bar
 
 
 def test_each_fire_commits_one_bar(world):

@@ -5,9 +5,10 @@ from typing import Any
 
 from persistence.bots import add_bot
 from persistence.database import Database
-from persistence.steps import Advance, load, save_steps
-from persistence.tables import TIMING_COLUMNS, metadata
-from strategies.engine.values import OrderEvent, Position, Step, TradeEvent
+from persistence.ledger.advance import Advance, Stepped
+from persistence.ledger.steps import load, save_steps
+from persistence.schema.tables import TIMING_COLUMNS, metadata
+from strategies.values import OrderEvent, Position, Step, TradeEvent
 
 MINUTE = 60_000
 NOW = 1_700_000_000_123
@@ -79,13 +80,14 @@ LIFE: tuple[tuple[int, Step], ...] = (
 
 
 def advance(bot_id: int, steps: tuple[tuple[Any, ...], ...] = LIFE, **fields: Any) -> Advance:
+    """Steps are (open time, step) or (open time, step, orders allowed)."""
     standard: dict[str, Any] = {
         "from_version": 0,
         "symbol": "BTC/USDT",
         "fingerprint": "code",
         "took_ms": 2.5,
     }
-    return Advance(bot_id=bot_id, steps=steps, **standard | fields)
+    return Advance(bot_id=bot_id, steps=tuple(Stepped(*done) for done in steps), **standard | fields)
 
 
 def add_bots(database: Database, count: int = 1) -> list[int]:

@@ -15,10 +15,10 @@ from persistence.bots import (
     set_enabled,
     set_paused,
 )
-from persistence.errors import IllegalMove, NoSuchBot, PositionOpen
+from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.rows import MOVES, STATUSES, Bot
 from persistence.runs import Run, beat_run, begin_run, end_run, latest_runs
-from persistence.tables import metadata
+from persistence.schema.tables import metadata
 
 
 def test_a_bot_comes_back_as_it_was_added(database):

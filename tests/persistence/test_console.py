@@ -9,10 +9,10 @@ import psutil
 import pytest
 from stories import LIFE, NOW, add_bots, advance, save
 
-from persistence import history
 from persistence.bots import all_bots
 from persistence.console import Console, SchemaMissing, open_console
-from persistence.errors import DatabaseUnavailable, NoSuchBot, PositionOpen
+from persistence.database_errors import DatabaseUnavailable, NoSuchBot, PositionOpen
+from persistence.ledger import history
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from stories import LIFE, add_bots, advance, save
 
 from persistence.database import open_database
-from persistence.errors import DatabaseUnavailable, LeaseLost
+from persistence.database_errors import DatabaseUnavailable, LeaseLost
 from persistence.leases import Fence, acquire, assert_held, read_lease, release, renew
 from persistence.transaction import database_now
 

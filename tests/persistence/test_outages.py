@@ -17,7 +17,7 @@ from wire import Wire
 
 from persistence.console import Console
 from persistence.database import open_database
-from persistence.errors import CommitUnknown, DatabaseUnavailable
+from persistence.database_errors import CommitUnknown, DatabaseUnavailable
 
 
 @pytest.fixture

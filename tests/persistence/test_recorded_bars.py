@@ -6,8 +6,8 @@ from sqlalchemy.exc import IntegrityError
 
 from persistence.bars import lock_series, read_bars, record_bars, recorded_range
 from persistence.database import open_database
-from persistence.errors import DatabaseUnavailable
-from strategies.engine.values import Bar
+from persistence.database_errors import DatabaseUnavailable
+from strategies.values import Bar
 
 SERIES = ("generated:7", "BTCUSDT", "1m")
 MINUTE = 60_000

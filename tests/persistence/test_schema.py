@@ -16,9 +16,9 @@ from sqlalchemy import event
 
 from persistence import schema
 from persistence.database import open_database
-from persistence.errors import DatabaseUnavailable
-from persistence.schema import HEAD, HISTORY, MIGRATIONS, SchemaTooNew, check, is_current, upgrade
-from persistence.tables import OPERATIONAL_TABLES, TIMING_COLUMNS, metadata
+from persistence.database_errors import DatabaseUnavailable
+from persistence.schema.tables import OPERATIONAL_TABLES, TIMING_COLUMNS, metadata
+from persistence.schema.versions import HEAD, HISTORY, MIGRATIONS, SchemaTooNew, check, is_current, upgrade
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_head_is_the_newest_migration_and_history_knows_all():
 def test_is_current_imports_no_alembic(database_url):
     code = (
         "import sys\nfrom persistence.database import open_database\n"
-        "from persistence.schema import is_current\n"
+        "from persistence.schema.versions import is_current\n"
         "assert is_current(open_database(sys.argv[1])); assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, database_url], check=True)

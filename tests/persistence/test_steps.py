@@ -19,14 +19,14 @@ from stories import (
     version_of,
 )  # fmt: skip
 
-from persistence import history
 from persistence.bots import get_bot, record_failure, remove_bot, set_paused
-from persistence.errors import LeaseLost, StaleState, UnsavableStep
+from persistence.database_errors import LeaseLost, StaleState, UnsavableStep
 from persistence.leases import Fence, acquire
-from persistence.ledger import client_order_id
+from persistence.ledger import history
+from persistence.ledger.pages import client_order_id
+from persistence.ledger.steps import count_trades, load, save_step, save_steps, trading_flags
 from persistence.notifications import Notification, due
-from persistence.steps import Advance, count_trades, load, save_step, save_steps, trading_flags
-from strategies.engine.values import Position
+from strategies.values import Position
 
 
 def test_r9_10_what_a_step_says_is_in_the_database(database):
@@ -347,5 +347,5 @@ def test_a_batch_of_a_thousand(database):
 
 
 def test_advance_counts_its_bars():
-    assert Advance(bot_id=1, from_version=3, symbol="x", steps=LIFE, fingerprint="", took_ms=0).version == 8
+    assert advance(1, from_version=3).version == 8
     assert HELD[0].feed == FEED

@@ -13,8 +13,9 @@ from stories import MINUTE, add_bots, advance, everything, save, step, version_o
 
 from persistence.bots import set_paused
 from persistence.database import Database, open_database
-from persistence.errors import DatabaseUnavailable
-from persistence.steps import Advance, Loaded, load
+from persistence.database_errors import DatabaseUnavailable
+from persistence.ledger.advance import Advance, Loaded
+from persistence.ledger.steps import load
 
 HERE = Path(__file__).parent
 BARS = 40

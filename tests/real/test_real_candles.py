@@ -19,7 +19,7 @@ from continuous_run import continuous_run, plain_setup
 
 from persistence.bots import add_bot, get_bot
 from persistence.database import open_database
-from persistence.tables import bot_steps, trading_trades
+from persistence.schema.tables import bot_steps, trading_trades
 from strategies.assembly import configure_for
 from strategies.config import parse_bot_config
 from strategies.registry import Registry

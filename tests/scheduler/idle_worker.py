@@ -2,8 +2,8 @@
 
 import sys
 
-from jobs.bar import Outcome
-from scheduler.worker import main
+from jobs.bar.firing import Outcome
+from scheduler.crew.child import main
 
 if __name__ == "__main__":
     sys.exit(main(lambda bot_ids, rt: tuple(Outcome(bot_id, 1) for bot_id in bot_ids)))  # noqa: ARG005

@@ -1,12 +1,12 @@
-"""A worker whose bots do what their description says. Run as a script, like `scheduler.worker`."""
+"""A worker whose bots do what their description says. Run as a script, like `scheduler.crew.child`."""
 
 import os
 import sys
 import time
 
-from jobs.bar import Outcome
+from jobs.bar.firing import Outcome
 from persistence import bots
-from scheduler.worker import main
+from scheduler.crew.child import main
 
 GROWN = []
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from jobs.settings import Settings
 from persistence import bots, runs
-from persistence.errors import DatabaseUnavailable
-from scheduler.crew_state import CrewState
-from scheduler.leadership import Leadership
-from scheduler.loop import BotScheduler
+from persistence.database_errors import DatabaseUnavailable
+from scheduler.crew.crew_state import CrewState
+from scheduler.service.leadership import Leadership
+from scheduler.service.loop import BotScheduler
 
 
 class SetClock:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.triggers import (
+from scheduler.service.triggers import (
     BarTrigger,
     CronSchedule,
     InvalidSchedule,

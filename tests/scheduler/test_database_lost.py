@@ -17,12 +17,12 @@ import pytest
 from scheduler_stage import SetClock, Stage, add_bots, settings_for, wait_for
 from sqlalchemy import event, text
 
+from jobs.bar.runtime import open_runtime
 from jobs.clock import SimulatedClock
-from jobs.runtime import open_runtime
 from persistence import bots
 from persistence.database import open_database
-from persistence.errors import CommitUnknown, DatabaseUnavailable
-from scheduler.crew_state import Charge
+from persistence.database_errors import CommitUnknown, DatabaseUnavailable
+from scheduler.crew.crew_state import Charge
 
 
 @pytest.fixture

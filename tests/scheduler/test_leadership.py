@@ -14,18 +14,18 @@ import pytest
 from scheduler_stage import Stage, add_bots, settings_for, wait_for
 from sqlalchemy import text
 
+from ops.health import read_status
 from persistence import leases
 from persistence.database import open_database
 from persistence.leases import Fence, LeaseLost
-from scheduler.clock import ClockWatch
-from scheduler.leadership import Leadership
-from scheduler.lockfile import AlreadyRunning, lock_path, only_service, read_holder
-from scheduler.status import read_status
+from scheduler.service.clock_watch import ClockWatch
+from scheduler.service.leadership import Leadership
+from scheduler.service.lockfile import AlreadyRunning, lock_path, only_service, read_holder
 
 START = """
 import sys
 from jobs.settings import load_settings
-from scheduler.service import run_service
+from scheduler.service.daemon import run_service
 sys.exit(run_service(load_settings(), resume="afresh" not in sys.argv))
 """
 

@@ -8,10 +8,10 @@ from scheduler_stage import SetClock, Stage, add_bots, bot_config, wait_for
 from sqlalchemy import text
 
 from persistence import bots
-from scheduler.jobrow import JobRow
-from scheduler.jobstore import BotJobStore
-from scheduler.lateness import Late, Lateness, late_bots
-from scheduler.triggers import BarTrigger, CronSchedule
+from scheduler.service.jobrow import JobRow
+from scheduler.service.jobstore import BotJobStore
+from scheduler.service.lateness import Late, Lateness, late_bots
+from scheduler.service.triggers import BarTrigger, CronSchedule
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_edits_of_the_jobs_table_are_undone(database, stage):
 
 def test_an_edit_is_heard_within_a_second(database):
     """PostgreSQL by LISTEN; SQLite within the poll interval."""
-    from scheduler.listener import Listener
+    from scheduler.service.listener import Listener
 
     (bot,) = add_bots(database, 1, interval="1m")
     stage = Stage(database, service={"poll_interval_s": 30 if database.dialect == "postgresql" else 0.5})

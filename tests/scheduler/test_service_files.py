@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobs.settings import ServiceSettings
-from scheduler.service import HUNG, REFUSED, STOPPED
-from scheduler.status import LOOP_FRESH_S
+from ops.health import LOOP_FRESH_S
+from scheduler.service.daemon import HUNG, REFUSED, STOPPED
 
 OPS = Path(__file__).parents[2] / "ops"
 UNIT = OPS / "systemd" / "onebar.service"

@@ -26,11 +26,11 @@ from scheduler_stage import SetClock, Stage, add_bots, wait_for
 from sqlalchemy import event, text
 
 from persistence.database import open_database
-from persistence.errors import DatabaseUnavailable
-from scheduler.backlog import Backlog
-from scheduler.jobrow import FUNCTION
-from scheduler.jobstore import BotJobStore
-from scheduler.triggers import BarTrigger, CronSchedule, milliseconds, moment
+from persistence.database_errors import DatabaseUnavailable
+from scheduler.crew.backlog import Backlog
+from scheduler.service.jobrow import FUNCTION
+from scheduler.service.jobstore import BotJobStore
+from scheduler.service.triggers import BarTrigger, CronSchedule, milliseconds, moment
 
 # The thread that the stock scheduler loses is what some of these show.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -4,8 +4,9 @@ import json
 import time
 
 from persistence.bots import add_bot
-from persistence.steps import Advance, save_steps
-from strategies.engine.values import OrderEvent, Position, Step, TradeEvent
+from persistence.ledger.advance import Advance, Stepped
+from persistence.ledger.steps import save_steps
+from strategies.values import OrderEvent, Position, Step, TradeEvent
 from tests.strategies.broken_configs import REFERENCE
 
 HOUR = 3_600_000
@@ -27,7 +28,7 @@ def insert_bar(database, bot_id, version, step, symbol="BTCUSDT"):
         bot_id=bot_id,
         from_version=version,
         symbol=symbol,
-        steps=((BEGIN + version * HOUR, step),),
+        steps=(Stepped(BEGIN + version * HOUR, step),),
         fingerprint="f",
         took_ms=1.5,
     )

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tests" / "emulator"))
 from candle_server import CandleServer, candles_of  # noqa: E402  # found by the line above
 
 from jobs.markets.csv_file import CsvMarket  # noqa: E402
-from strategies.engine.values import Bar  # noqa: E402
+from strategies.values import Bar  # noqa: E402
 
 HOUR = 3_600_000
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from jobs.markets import MOST_BARS, MarketUnavailable
-from strategies.engine.values import Bar
+from strategies.values import Bar
 
 MIN = 60_000
 START = 1_620_000_000_000

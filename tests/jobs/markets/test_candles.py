@@ -4,7 +4,7 @@ import pytest
 
 from jobs.markets import MarketRefused, MarketUnavailable, Rejected
 from jobs.markets.candles import Asked, closed, has_holes, sound_bars
-from strategies.engine.values import Bar
+from strategies.values import Bar
 
 MIN = 60_000
 START = 1_620_000_000_000

@@ -8,7 +8,7 @@ from broken_csv import BROKEN_CSV, GOOD, HEADER, NEXT
 
 from jobs.markets import MOST_BARS, MarketRefused, MarketUnavailable
 from jobs.markets.csv_file import CsvMarket
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 HOUR = 3_600_000
 MAY = 1_619_827_200_000  # 2021-05-01T00:00:00Z

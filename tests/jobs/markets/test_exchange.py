@@ -18,7 +18,7 @@ from jobs.markets import MarketRefused, MarketUnavailable
 from jobs.markets.ccxt_border import connect, page_size, timeframe_of
 from jobs.markets.csv_file import CsvMarket
 from jobs.markets.exchange import MOST_PAGES, ExchangeMarket
-from strategies.engine.values import interval_ms
+from strategies.values import interval_ms
 
 HOUR = 3_600_000
 FOREVER = 10**14

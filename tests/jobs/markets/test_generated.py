@@ -9,7 +9,7 @@ import pytest
 from jobs.markets import MOST_BARS, MarketRefused
 from jobs.markets.generated import ROOT_SPAN, GeneratedMarket
 from jobs.markets.soundness import unsound
-from strategies.engine.values import Bar, interval_ms
+from strategies.values import Bar, interval_ms
 
 MARKET = GeneratedMarket(7)
 NOON = 1_700_000_000_000

@@ -1,7 +1,7 @@
 """A replay reads years ahead and then bar by bar: what it keeps in memory must not hide what is recorded."""
 
 from jobs.markets.recorded import RecordedMarket
-from strategies.engine.values import Bar
+from strategies.values import Bar
 
 MINUTE = 60_000
 BARS = tuple(Bar(n * MINUTE, 1.0, 1.0, 1.0, 1.0, 1.0) for n in range(100))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from jobs.markets import Series
-from scheduler.agenda import WINDOW_BARS, Agenda, Calendar
-from strategies.engine.values import Bar, interval_ms
+from jobs.replay.agenda import WINDOW_BARS, Agenda, Calendar
+from strategies.values import Bar, interval_ms
 
 MINUTE = 60_000
 

@@ -16,10 +16,10 @@ import pytest
 from jobs.settings import load_settings
 from persistence.bots import all_bots, get_bot
 from persistence.database import open_database
-from persistence.history import read_steps
-from scheduler.command import main
-from scheduler.demo import BOTS, add_bots_if_none, prepared
-from strategies.intervals import interval_ms
+from persistence.ledger.history import read_steps
+from scheduler.command.demo import BOTS, add_bots_if_none, prepared
+from scheduler.command.verbs import main
+from strategies.values import interval_ms
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 120  # machines that run other tests beside this one are slow
@@ -151,7 +151,7 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path, capsys):
 def test_a_service_that_ends_by_itself_is_told(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "demo"
     monkeypatch.setattr(
-        "scheduler.demo.SETTINGS", "[nonsense]\nurl = {url}\nx = {plugins}\ny = {settle_ms}\n"
+        "scheduler.command.demo.SETTINGS", "[nonsense]\nurl = {url}\nx = {plugins}\ny = {settle_ms}\n"
     )
     assert main(["demo", "--dir", str(folder), "--seconds", "30"]) == 1
     assert "nonsense" in capsys.readouterr().err

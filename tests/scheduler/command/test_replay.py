@@ -13,8 +13,8 @@ from jobs.settings import Settings
 from persistence import runs
 from persistence.bots import add_bot, all_bots, set_enabled, set_paused
 from persistence.database import open_database
-from persistence.history import read_steps
-from scheduler.command import main
+from persistence.ledger.history import read_steps
+from scheduler.command.verbs import main
 from tests.crash.snapshots import differences, snapshot
 from tests.strategies.broken_configs import BROKEN, REFERENCE, text_of
 

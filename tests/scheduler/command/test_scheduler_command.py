@@ -9,8 +9,8 @@ import pytest
 
 from persistence import runs
 from persistence.bots import add_bot
-from persistence.schema import check
-from scheduler.command import grammar, main, settings_of
+from persistence.schema.versions import check
+from scheduler.command.verbs import grammar, main, settings_of
 from strategies.faults import InvalidConfig
 from tests.strategies.broken_configs import REFERENCE
 

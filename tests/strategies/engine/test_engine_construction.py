@@ -12,10 +12,10 @@ import pytest
 from strategies.engine import construction
 from strategies.engine.blueprints import is_plain_action, is_plain_indicator, is_plain_series
 from strategies.engine.construction import REPLACED, quickly
-from strategies.engine.feed import new_feed
-from strategies.engine.machine import _PausedCerebro, _run_to_the_loop
+from strategies.engine.machine.cerebro import _PausedCerebro, _run_to_the_loop
+from strategies.engine.machine.feed import new_feed
 from strategies.engine.owners import owner_of
-from strategies.engine.values import Feed
+from strategies.values import Feed
 
 HOMES = [(home, name) for home, name, _ in REPLACED]
 

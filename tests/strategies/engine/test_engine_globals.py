@@ -7,7 +7,7 @@ import pytest
 from runs import X, bars
 
 from strategies.engine import Engine
-from strategies.engine.errors import NotCarriable
+from strategies.engine.engine_errors import NotCarriable
 
 
 def run(strategy):

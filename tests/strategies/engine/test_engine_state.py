@@ -18,10 +18,10 @@ import pytest
 from runs import X, bars, configured, stepped
 
 from strategies.engine import CodeChanged, Engine, StateInvalid
-from strategies.engine.reading import WRONG, Reader
-from strategies.engine.state import HEADER, seal, unseal
-from strategies.engine.vocabulary import Names
-from strategies.engine.writing import RANDOM, Writer
+from strategies.engine.bytes.reading import WRONG, Reader
+from strategies.engine.bytes.state import HEADER, seal, unseal
+from strategies.engine.bytes.vocabulary import Names
+from strategies.engine.bytes.writing import RANDOM, Writer
 
 
 class Mood(Enum):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from strategies.engine import StateInvalid
-from strategies.engine.zones import zone_named
+from strategies.engine.bytes.zones import zone_named
 
 NOT_THERE = [
     "Nowhere", "Europe/Nix", "America/../Europe/Berlin", "../zone.tab", "/etc/localtime", "tzdata", "a\0b",
@@ -28,7 +28,7 @@ def test_looking_for_what_is_not_there_imports_nothing():
     script = f"""
 import sys
 from strategies.engine import StateInvalid
-from strategies.engine.zones import zone_named
+from strategies.engine.bytes.zones import zone_named
 before = set(sys.modules)
 for key in {NOT_THERE!r}:
     try:

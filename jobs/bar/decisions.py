@@ -1,0 +1,212 @@
+"""What a bot decides on its due bars: the engine's steps as one advance of the ledger, or a failure.
+
+Nothing is written here, and nothing read but stored bars, when the engine needs a deeper history
+than its state holds, or when the code or the parameters have changed.
+"""
+
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.alerts import alerts_of, owner_alert
+from jobs.bar.due import Due
+from jobs.bar.failures import Failure, FailureKind
+from jobs.bar.runtime import Runtime
+from jobs.markets import MarketUnavailable
+from persistence.database_errors import DatabaseUnavailable
+from persistence.ledger.advance import Advance, Stepped
+from persistence.ledger.steps import trading_flags
+from persistence.notifications import Notification
+from strategies.engine import CodeChanged, HistoryTooShort
+from strategies.values import Bar, Step, interval_ms
+
+Rows = Sequence[tuple[Bar]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`advance` is None if not even the first due bar could be stepped; `failure` is of the bar after it."""
+
+    due: Due
+    advance: Advance | None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The state that the first due bar starts from.
+
+    `first_bar` is where the bot's life can be replayed from. A life in which the code or parameters
+    changed cannot: `rebuilt` says that they did just now.
+    """
+
+    state: bytes
+    first_bar: int | None
+    rebuilt: bool = False
+
+
+def decide(due: Due, rt: Runtime) -> Decision:
+    """Step one bot over its due bars. Whatever its strategy does wrong becomes a failure of this bot."""
+    began = time.perf_counter_ns()
+    try:
+        start = _start(due, rt)
+    except Exception as exc:  # noqa: BLE001 - a strategy's own code may raise anything
+        return Decision(due, None, _failure(exc, due.bars[0]))
+    steps, failure = _stepped(due, start, rt)
+    if not steps:
+        return Decision(due, None, failure)
+    took_ms = (time.perf_counter_ns() - began) / 1e6
+    return Decision(due, _advance(due, start, steps, took_ms), failure)
+
+
+def _start(due: Due, rt: Runtime) -> Start:
+    loaded = due.loaded
+    if loaded.version == 0:
+        return Start(due.engine.initial(trade_from=due.trade_from), due.bars[0].open_time)
+    state = loaded.state if loaded.state is not None else rt.engines.state(due.bot.id)
+    first_bar, rebuilt = loaded.first_bar, False
+    try:
+        due.engine.check_state(state)
+    except CodeChanged:
+        state = due.engine.rebuild(_seen(due, rt), state)
+        first_bar, rebuilt = None, True
+    if due.trade_from != loaded.trade_from:
+        state = due.engine.trading_from(state, due.trade_from)
+    return Start(state, first_bar, rebuilt)
+
+
+def _stepped(due: Due, start: Start, rt: Runtime) -> tuple[tuple[Step, ...], Failure | None]:
+    """Step all due bars at once; if one of them fails, the bars before it still count."""
+    rows = [(bar,) for bar in due.bars]
+    try:
+        return _steps(due, start, rows, rt), None
+    except Exception as exc:  # noqa: BLE001 - a strategy's own code may raise anything
+        if len(rows) == 1:
+            return (), _failure(exc, due.bars[0])
+    steps: list[Step] = []
+    state = start.state
+    for number, row in enumerate(rows):
+        try:
+            steps += _steps(due, Start(state, start.first_bar), [row], rt, already=due.bars[:number])
+        except Exception as exc:  # noqa: BLE001 - as above
+            return tuple(steps), _failure(exc, row[0])
+        state = steps[-1].state
+    return tuple(steps), None
+
+
+def _steps(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Bar] = ()) -> tuple[Step, ...]:
+    try:
+        if len(rows) == 1:
+            return (due.engine.step(start.state, rows[0]),)
+        return due.engine.catch_up(start.state, rows)
+    except HistoryTooShort:
+        return _deepened(due, start, rows, rt, already)
+
+
+def _deepened(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Bar]) -> tuple[Step, ...]:
+    """Step `rows` with a deeper history, by replaying the bot's whole life over its stored bars."""
+    before = [(bar,) for bar in already]
+    if start.first_bar is None:
+        state = due.engine.rebuild([*_seen(due, rt), *before], start.state)
+        return due.engine.catch_up(state, rows)
+    lived: list[tuple[Bar]] = []
+    changes: dict[int, int] = {}
+    if due.loaded.version:
+        lived = _stored(due, start.first_bar - 1, rt)
+        changes = _changes(due, start.first_bar, rt)
+    everything = [*lived, *before, *rows]
+    first = everything[0][0].open_time
+    return due.engine.replay(
+        everything, trade_from=changes.pop(first, due.trade_from), changes=changes, keep_last=len(rows)
+    )
+
+
+def _changes(due: Due, first_bar: int, rt: Runtime) -> dict[int, int]:
+    """Return from which bar on which bars were refused orders: open time -> first bar that trades again."""
+    with rt.database.read() as connection:
+        flags = trading_flags(connection, due.bot.id, first_bar)
+    changes: dict[int, int] = {}
+    refused_since: int | None = None
+    for bar, trading in flags:
+        if not trading and refused_since is None:
+            refused_since = bar
+        if trading and refused_since is not None:
+            changes[refused_since] = bar
+            refused_since = None
+    if refused_since is not None:
+        changes[refused_since] = due.trade_from
+    changes.setdefault(first_bar, first_bar)
+    if due.trade_from != due.loaded.trade_from:
+        changes[due.bars[0].open_time] = due.trade_from
+    return changes
+
+
+def _seen(due: Due, rt: Runtime) -> list[tuple[Bar]]:
+    """Return the `lookback_bars` up to the cursor: what a changed strategy is warmed up on."""
+    return _stored(due, due.after - due.config.data.lookback_bars * interval_ms(due.series.interval), rt)
+
+
+def _stored(due: Due, after: int, rt: Runtime) -> list[tuple[Bar]]:
+    """Return the bars behind `after` up to the cursor; a market answers a long question in parts."""
+    until = due.after + interval_ms(due.series.interval)
+    rows: list[tuple[Bar]] = []
+    while bars := rt.markets.closed_bars(due.series, after, until):
+        rows += [(bar,) for bar in bars]
+        after = bars[-1].open_time
+    return rows
+
+
+def _advance(due: Due, start: Start, steps: tuple[Step, ...], took_ms: float) -> Advance:
+    bars = due.bars[: len(steps)]
+    rows = tuple(
+        Stepped(bar.open_time, step, bar.open_time >= due.trade_from)
+        for bar, step in zip(bars, steps, strict=True)
+    )
+    return Advance(
+        bot_id=due.bot.id,
+        from_version=due.loaded.version,
+        revision=due.bot.revision,
+        symbol=due.config.symbol,
+        config=due.text,
+        fingerprint=due.engine.fingerprint,
+        first_bar=start.first_bar,
+        trade_from=due.trade_from,
+        steps=rows,
+        took_ms=took_ms,
+        notifications=tuple(_notifications(due, start, rows)),
+    )
+
+
+def _notifications(due: Due, start: Start, rows: Sequence[Stepped]) -> list[Notification]:
+    alerts = [
+        alert
+        for done in rows
+        if done.trading
+        for alert in alerts_of(due.bot.id, due.config, done.bar, done.step)
+    ]
+    name, bot_id = due.config.name, due.bot.id
+    if due.notice is not None:
+        alerts.append(owner_alert(bot_id, f"config:{due.bot.revision}", name, due.notice, "config"))
+    if start.rebuilt:
+        message = "CONFIG_APPLIED: strategy or parameters have changed; account and position were taken over"
+        alerts.append(owner_alert(bot_id, f"applied:{rows[0].bar}", name, message, "config"))
+    return alerts
+
+
+def _failure(exc: Exception, bar: Bar) -> Failure:
+    """Name what was raised, on which bar, and the last line of the strategy's own file.
+
+    Stored bars are read here too: the database's failures are the whole batch's and a market's are not
+    the strategy's, so neither is charged to it.
+    """
+    if isinstance(exc, DatabaseUnavailable):
+        raise exc
+    if isinstance(exc, MarketUnavailable):
+        return Failure(FailureKind.EXCHANGE, str(exc))
+    frames = traceback.extract_tb(exc.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    # A plug-in's file name carries a digest of its content behind a #.
+    where = f" ({Path(own[-1].filename).name.split('#')[0]}:{own[-1].lineno})" if own else ""
+    return Failure(FailureKind.STRATEGY, f"{type(exc).__name__}: {exc}{where}, bar {bar.open_time}")

@@ -1,0 +1,195 @@
+"""Which bots of a batch have closed bars to step, and which bars: everything that is read, nothing decided.
+
+Pending bars are found from a bot's cursor, never from "now" backwards, so a fire that was lost,
+late or doubled changes nothing. A bot without a state begins `lookback_bars` before the moment it
+was started; orders are refused on those bars, and on the bars that closed while it was paused.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from jobs.bar.engines import Built
+from jobs.bar.failures import Failure, FailureKind
+from jobs.bar.runtime import Runtime
+from jobs.markets import MarketRefused, MarketUnavailable, Series
+from persistence import bots
+from persistence.bots import Bot
+from persistence.ledger.advance import Loaded
+from persistence.ledger.steps import load
+from strategies.config import BotConfig
+from strategies.engine import Engine, NotCarriable
+from strategies.faults import InvalidConfig
+from strategies.values import Bar, interval_ms
+
+# How long after its close a bar that the source does not show is worth asking for again. Later it
+# is a gap until the source shows it, which the next fire will see.
+LATE_GRACE_MS: Final = 30_000
+LATE_RETRY_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """One bot with what its next bars need. `text` is the configuration that `config` was parsed from.
+
+    `notice` is what its owner has to be told about the configuration, once for each revision of the row.
+    """
+
+    loaded: Loaded
+    text: str
+    config: BotConfig
+    engine: Engine
+    series: Series
+    after: int
+    trade_from: int
+    notice: str | None = None
+    bars: tuple[Bar, ...] = ()
+    behind: bool = False
+    retry_at_ms: int | None = None
+
+    @property
+    def bot(self) -> Bot:
+        return self.loaded.bot
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    due: tuple[Due, ...]
+    failed: tuple[tuple[Bot, Failure], ...]
+
+
+def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
+    """Read rows, states and bars of a batch. The only writes are started_at and the record of new bars."""
+    now = rt.clock.now_ms()
+    with rt.database.read() as connection:
+        loaded = load(connection, bot_ids, rt.engines.versions(bot_ids))
+    loaded = _started([each for each in loaded if _runs(each.bot, now)], rt, now)
+    prepared: list[Due] = []
+    failed: list[tuple[Bot, Failure]] = []
+    for each in loaded:
+        try:
+            prepared.append(_prepared(each, rt))
+        except (InvalidConfig, NotCarriable, MarketRefused) as exc:
+            # A bot that ran before gets retries: its strategy's file may be half-saved at this moment.
+            kind = FailureKind.STRATEGY if each.version else FailureKind.CONFIGURATION
+            failed.append((each.bot, Failure(kind, str(exc))))
+    return _with_bars(prepared, failed, rt, now)
+
+
+def _runs(bot: Bot, now: int) -> bool:
+    waits = bot.retry_at is not None and bot.retry_at > now
+    return bot.enabled and not bot.paused and bot.status != "error" and not waits
+
+
+def _started(loaded: Sequence[Loaded], rt: Runtime, now: int) -> tuple[Loaded, ...]:
+    """Write down when each bot began, before anything follows from it."""
+    fresh = [each.bot.id for each in loaded if each.bot.started_at is None or each.bot.status != "running"]
+    if not fresh:
+        return tuple(loaded)
+    with rt.database.write() as connection:
+        for bot_id in fresh:
+            bots.start_bot(connection, bot_id, now_ms=now if rt.begin_at is None else rt.begin_at)
+    bot_ids = [each.bot.id for each in loaded]
+    with rt.database.read() as connection:
+        return load(connection, bot_ids, rt.engines.versions(bot_ids))
+
+
+def _prepared(loaded: Loaded, rt: Runtime) -> Due:
+    text, built, notice = _chosen(loaded, rt)
+    config = rt.engines.config(text)
+    interval = interval_ms(config.data.interval)
+    return Due(
+        loaded=loaded,
+        text=text,
+        config=config,
+        engine=built.engine,
+        series=rt.markets.series(config.symbol, config.data),
+        after=_after(loaded, interval, config.data.lookback_bars),
+        trade_from=_trade_from(loaded, interval, rt),
+        notice=notice,
+    )
+
+
+def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
+    """Return the configuration to run, its engine, and what the owner has to be told about the choice.
+
+    An edit that does not validate, or names a strategy that is not there, leaves the bot on its last
+    good configuration. Only a bot that has none yet falls back to what an unknown strategy type becomes.
+    """
+    text = loaded.bot.config
+    try:
+        built = rt.engines.built(text)
+    except (InvalidConfig, NotCarriable) as exc:
+        if loaded.state_config in {None, text}:
+            raise
+        complaint = str(exc)
+    else:
+        complaint = "; ".join(built.warnings)
+        if not complaint or loaded.state_config in {None, text}:
+            return text, built, f"FALLBACK: {complaint}" if complaint else None
+    return (
+        loaded.state_config,
+        rt.engines.built(loaded.state_config),
+        f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {complaint}",
+    )
+
+
+def _after(loaded: Loaded, interval: int, lookback: int) -> int:
+    if loaded.last_bar is not None:
+        return loaded.last_bar
+    started = loaded.bot.started_at or 0
+    return started - started % interval - lookback * interval - 1
+
+
+def _trade_from(loaded: Loaded, interval: int, rt: Runtime) -> int:
+    """Open time of the first bar that may decide orders: the one under way at the start or the resume."""
+    moments = [loaded.bot.started_at or 0]
+    if loaded.trade_from is not None:
+        moments = [loaded.trade_from]
+    if loaded.bot.resumed_at is not None and rt.begin_at is None:
+        moments.append(loaded.bot.resumed_at)
+    latest = max(moments)
+    return latest - latest % interval
+
+
+def _with_bars(prepared: Iterable[Due], failed: list[tuple[Bot, Failure]], rt: Runtime, now: int) -> Batch:
+    """Ask each series once for all bots that stand at the same bar of it."""
+    groups: dict[tuple[Series, int], list[Due]] = {}
+    for each in prepared:
+        groups.setdefault((each.series, each.after), []).append(each)
+    due: list[Due] = []
+    for (series, after), members in groups.items():
+        try:
+            bars, behind = _read(series, after, now - rt.settings.markets.settle_ms, rt)
+        except MarketUnavailable as exc:
+            failure = Failure(FailureKind.EXCHANGE, str(exc), exc.retry_after_ms and now + exc.retry_after_ms)
+            failed.extend((each.bot, failure) for each in members)
+        except MarketRefused as exc:
+            failed.extend((each.bot, Failure(FailureKind.CONFIGURATION, str(exc))) for each in members)
+        else:
+            retry_at = None if behind else _late(series, bars, after, now, rt)
+            due.extend(replace(each, bars=bars, behind=behind, retry_at_ms=retry_at) for each in members)
+    return Batch(tuple(due), tuple(failed))
+
+
+def _read(series: Series, after: int, until: int, rt: Runtime) -> tuple[tuple[Bar, ...], bool]:
+    """Return at most `most_bars` bars and whether more wait behind them.
+
+    A bot that was away for months is read in windows; a window without bars may lie in a gap, so
+    then everything up to now is read.
+    """
+    window = min(until, after + (rt.most_bars + 1) * interval_ms(series.interval))
+    bars = rt.markets.closed_bars(series, after, window)
+    if not bars and window < until:
+        bars = rt.markets.closed_bars(series, after, until)
+        return bars[: rt.most_bars], len(bars) > rt.most_bars
+    return bars[: rt.most_bars], len(bars) > rt.most_bars or window < until
+
+
+def _late(series: Series, bars: Sequence[Bar], after: int, now: int, rt: Runtime) -> int | None:
+    interval = interval_ms(series.interval)
+    closed = now - rt.settings.markets.settle_ms
+    expected = closed - closed % interval - interval
+    newest = bars[-1].open_time if bars else after
+    missing = newest < expected
+    return now + LATE_RETRY_MS if missing and now - (expected + interval) < LATE_GRACE_MS else None

@@ -1,0 +1,76 @@
+"""The one place where a command's errors become a sentence on stderr and an exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from jobs.command.endings import CommandFailed, Ending
+from jobs.command.location import without_passwords
+from jobs.command.table import say
+from persistence.console import SchemaMissing
+from persistence.database_errors import DatabaseUnavailable
+from strategies.faults import InvalidConfig
+
+ADVICE: Final = "scheduler doctor says how to mend it"
+WHICH: Final = "name it by --db, ONEBAR_DATABASE_URL or --config; jobs add and scheduler run make one"
+CANNOT_USE: Final = frozenset({"DatabaseError", "OperationalError", "ProgrammingError"})
+DATABASE_LIBRARIES: Final = frozenset({"sqlite3", "psycopg", "sqlalchemy"})
+
+
+def ending_of(program: str, action: Callable[[], int]) -> int:
+    """Run `action`; return its exit code, or that of the error it ended with."""
+    try:
+        code = action()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `jobs list | head` closes the pipe; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else Ending.FAILED
+    except (Exception, KeyboardInterrupt) as exc:
+        judgement = judged(exc)
+        if judgement is None:
+            raise
+        ending, lines = judgement
+        for line in lines:
+            say(f"{program}: {without_passwords(line)}")
+        return ending
+    return code
+
+
+def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
+    """Return the exit code of an error and what to say of it, line by line; None for a fault of ours."""
+    ending = Ending.FAILED
+    lines: tuple[str, ...] = (str(error),)
+    match error:
+        case CommandFailed():
+            ending, lines = error.ending, tuple(filter(None, (str(error), error.advice)))
+        case InvalidConfig():
+            lines = tuple(map(str, error.faults))
+        case DatabaseUnavailable():
+            ending, lines = _unavailable(str(error))
+        case KeyboardInterrupt():
+            ending, lines = Ending.INTERRUPTED, ("interrupted",)
+        case SchemaMissing():
+            pass
+        case _ if _unusable(error):
+            # Such as a file of another kind, or an option that no server knows: the library says it best.
+            reason = str(error).splitlines()[0]
+            ending, lines = Ending.UNREACHABLE, (f"the database cannot be used: {reason}", ADVICE)
+        case _:
+            return None
+    return ending, lines
+
+
+def _unavailable(reason: str) -> tuple[Ending, tuple[str, ...]]:
+    if "locked" in reason:
+        return Ending.TRY_AGAIN, (f"another program is writing: {reason}; try again",)
+    if "there is no database file" in reason:
+        return Ending.UNREACHABLE, (reason, WHICH)
+    return Ending.UNREACHABLE, (f"the database cannot be reached: {reason}", ADVICE)
+
+
+def _unusable(error: BaseException) -> bool:
+    kind = type(error)
+    return kind.__module__.partition(".")[0] in DATABASE_LIBRARIES and kind.__name__ in CANNOT_USE

@@ -1,0 +1,1 @@
+"""The bots' jobs driven by a simulated clock over recorded bars."""

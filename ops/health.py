@@ -1,0 +1,130 @@
+"""What a service says of itself, and what can be said of it from outside.
+
+The service writes its status into its row of `service_runs` every few seconds. Whoever reads it
+believes a status only as long as its heartbeat is fresh: a service that says nothing is not well,
+whatever it said last.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from jobs.settings import Settings
+from persistence import leases, runs
+from persistence.database import Database, open_database
+from persistence.database_errors import DatabaseUnavailable
+
+FRESH_S: Final = 10.0
+LOOP_FRESH_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The health of a running service: ages in s, `reasons` empty if all is well."""
+
+    loop_age_s: float
+    database_age_s: float
+    leads: bool
+    clock_held: bool
+    crew_alive: bool
+    lease_alive: bool
+    waits_s: float
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        found = []
+        if self.loop_age_s > LOOP_FRESH_S:
+            found.append(f"the loop has not come round for {self.loop_age_s:.0f} s")
+        if self.database_age_s > FRESH_S:
+            found.append(f"the database has not answered for {self.database_age_s:.0f} s")
+        if self.clock_held:
+            found.append("the clock jumped ahead by more than a day: set it right, or restart the service")
+        if not self.crew_alive:
+            found.append("the workers have nobody to direct them")
+        if not self.lease_alive:
+            found.append("nobody renews the lease")
+        if self.waits_s > LOOP_FRESH_S:
+            found.append(f"a bot has waited for a worker for {self.waits_s:.0f} s")
+        return tuple(found)
+
+    @property
+    def loop_lives(self) -> bool:
+        """What the watchdog is fed from: a lost database is no reason for a restart, a dead loop is."""
+        return self.crew_alive and self.lease_alive and self.loop_age_s <= 2 * LOOP_FRESH_S
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service, or the fact that there is none. Moments in ms since the epoch."""
+
+    running: bool
+    healthy: bool
+    reasons: tuple[str, ...]
+    role: str | None = None
+    run: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    user_id: int | None = None
+    started_at: int | None = None
+    heartbeat_at: int | None = None
+    ended_at: int | None = None
+    clean: bool | None = None
+    lease_epoch: int | None = None
+    bots: int = 0
+    details: dict[str, Any] | None = None
+    standbys: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_status(settings: Settings) -> ServiceStatus:
+    """Say how the service of this database is, from outside of it. Raises nothing for a lost database."""
+    try:
+        database = open_database(settings.database.url)
+        try:
+            return status_of(database, int(time.time() * 1000))
+        finally:
+            database.close()
+    except DatabaseUnavailable as exc:
+        return ServiceStatus(
+            running=False, healthy=False, reasons=(f"the database cannot be reached: {exc}",)
+        )
+
+
+def status_of(database: Database, now_ms: int) -> ServiceStatus:
+    """Judge the newest run that leads, or the newest at all. Raises DatabaseUnavailable."""
+    with database.read() as connection:
+        found = runs.latest_runs(connection, 20)
+        lease = leases.read_lease(connection, "scheduler")
+    if not found:
+        return ServiceStatus(running=False, healthy=False, reasons=("no service has run on this database",))
+    alive = [run for run in found if runs.is_alive(run, now_ms)]
+    leading = [run for run in alive if run.role == "leader"]
+    run = (leading or alive or list(found))[0]
+    details = json.loads(run.details)
+    reasons = tuple(details.get("reasons", ()))
+    if run.ended_at is not None:
+        reasons = ("the service was stopped",)
+    elif run not in alive:
+        silent = (now_ms - run.heartbeat_at) / 1000
+        reasons = (f"the service has said nothing for {silent:.0f} s: it died, or cannot reach the database",)
+    return ServiceStatus(
+        running=run in alive,
+        healthy=run in alive and not reasons,
+        reasons=reasons,
+        role=run.role,
+        run=run.run,
+        host=run.host,
+        pid=run.pid,
+        user_id=run.user_id,
+        started_at=run.started_at,
+        heartbeat_at=run.heartbeat_at,
+        ended_at=run.ended_at,
+        clean=run.clean,
+        lease_epoch=None if lease is None else lease.epoch,
+        bots=int(details.get("bots", 0)),
+        details=details,
+        standbys=sum(other.role == "standby" for other in alive),
+    )

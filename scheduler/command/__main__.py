@@ -1,0 +1,5 @@
+import sys
+
+from scheduler.command import main
+
+sys.exit(main())

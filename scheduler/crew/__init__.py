@@ -1,0 +1,1 @@
+"""The worker processes of this machine: work handed out, hung and dead ones replaced."""

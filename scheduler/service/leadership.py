@@ -1,0 +1,132 @@
+"""One service schedules: it holds a lease in the database, under an epoch that fences every write.
+
+States: standby -> leading -> standby. The holder renews at a third of the lease's time. It believes
+itself to lead only until a deadline of its own, taken before the last successful renewal was sent
+and ended early by a margin, so a holder that was stopped (SIGSTOP, suspend) or cut off does not act
+on an old belief; and what it had under way is refused by the epoch. A standby asks twice a second.
+
+On SQLite the process lock file has decided already who runs: the lease is taken once, for its
+epoch, so that a worker that outlived a killed service can write no more.
+
+| the process dies ... | what the others see |
+|---|---|
+| while it leads | the lease runs out after its time, the next acquires it with a higher epoch |
+| between acquiring and knowing it | the same; or it acquires its own again under a still higher epoch |
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from persistence import leases
+from persistence.database import Database
+from persistence.database_errors import DatabaseUnavailable, LeaseLost
+from persistence.leases import Fence, Lease
+
+STANDBY_S: Final = 0.5
+MARGIN: Final = 0.25  # share of the lease's time that the holder gives up early
+
+log = structlog.get_logger(__name__)
+
+
+class Leadership:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        name: str,
+        holder: str,
+        ttl_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.changed = changed
+        self._database = database
+        self._holder = holder
+        self._ttl_s = ttl_s
+        self._monotonic = monotonic
+        self._alone = database.dialect == "sqlite"
+        self._lease: Lease | None = None
+        self._until = 0.0
+        self._stop = threading.Event()
+        self._asked = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="lease", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def alive(self) -> bool:
+        """Whether the thread that renews still does, or was not started yet."""
+        return self._thread.ident is None or self._thread.is_alive()
+
+    def fence(self) -> Fence | None:
+        """Return what writes must carry, or None while this service must not act."""
+        lease = self._lease
+        if lease is None or self._monotonic() >= self._until:
+            return None
+        return Fence(lease.name, lease.epoch)
+
+    def doubt(self) -> None:
+        """Act no more until the database has confirmed the lease: a worker was refused under it."""
+        self._until = 0.0
+        self._asked.set()
+
+    def stop(self) -> None:
+        """End renewing, and let a standby take over at once."""
+        self._stop.set()
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                with self._database.write() as connection:
+                    leases.release(connection, lease)
+            except DatabaseUnavailable:
+                log.warning("lease not released, it runs out by itself", seconds=self._ttl_s)
+
+    def attempt(self) -> None:
+        """Renew the lease, or try to acquire it."""
+        begun = self._monotonic()
+        before = self._lease
+        try:
+            with self._database.write() as connection:
+                self._lease = self._next(connection)
+        except LeaseLost:
+            log.warning("lease lost: another service leads", lease=self.name)
+            self._lease = None
+        except DatabaseUnavailable as exc:
+            # The belief in the present lease ends by itself, at its deadline.
+            log.warning("lease not renewed", why=str(exc))
+            return
+        if self._lease is None:
+            self._until = 0.0
+        else:
+            self._until = float("inf") if self._alone else begun + self._ttl_s * (1 - MARGIN)
+        if (before is None) != (self._lease is None):
+            self.changed()
+
+    def _next(self, connection: Connection) -> Lease | None:
+        ttl_ms = int(self._ttl_s * 1000)
+        if self._lease is not None:
+            return leases.renew(connection, self._lease, ttl_ms)
+        found = leases.acquire(connection, self.name, self._holder, ttl_ms, take=self._alone)
+        if found is not None:
+            log.info("leading", lease=self.name, epoch=found.epoch)
+        return found
+
+    def _live(self) -> None:
+        while not self._stop.is_set():
+            if not (self._alone and self._until == float("inf")):
+                try:
+                    self.attempt()
+                except Exception:  # without this thread nobody would ever lead again
+                    log.exception("lease not looked at, trying again")
+            standing_by = STANDBY_S if self._lease is None else self._ttl_s / 3
+            self._asked.wait(min(standing_by, self._ttl_s / 3))
+            self._asked.clear()

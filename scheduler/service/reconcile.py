@@ -1,0 +1,262 @@
+"""Keep the jobs equal to the bots: `trading_bots` is the truth, `apscheduler_jobs` a cache of it.
+
+Which bots have a job, and when it fires, is a function of their rows (`wish`, `admitted`). What
+differs from the jobs that are there is written; nothing else is touched, also not rows of the jobs
+table that belong to no bot. A row whose configuration cannot be read keeps the job it had: the bot
+runs on under its last good configuration, and the job itself tells the owner why.
+
+Every pass begins with a look at (id, revision, status) of all rows; only rows that changed are
+read. If the process dies on any line, the next one compares again: nothing is remembered on disk.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from jobs.bar.charges import charge
+from jobs.bar.failures import Failure, FailureKind
+from jobs.clock import Clock
+from jobs.settings import Settings
+from persistence import bots
+from persistence.bots import Bot
+from persistence.database import Database
+from persistence.ledger import steps
+from scheduler.service.jobrow import Alarm, JobRow
+from scheduler.service.jobstore import BotJobStore
+from scheduler.service.triggers import InvalidSchedule, trigger_for
+from strategies.config import parse_bot_config
+from strategies.faults import InvalidConfig
+
+MANY: Final = 50  # rows that changed at once, from which reading all of them is cheaper
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a bot's row asks for: a job, or none. `idle_status` is the status of a row that asks for none."""
+
+    bot_id: int
+    user_id: int
+    revision: int
+    status: str
+    row: JobRow | None
+    idle_status: str = "stopped"
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one pass did, by bot id. `begun` are the bots that were not scheduled before."""
+
+    begun: frozenset[int] = frozenset()
+    moved: frozenset[int] = frozenset()
+    ended: frozenset[int] = frozenset()
+
+
+def wish(bot: Bot, settle_ms: int, last_good: JobRow | None) -> Wish:
+    """Read what a row asks for. `last_good` is the job of its last configuration that could be read."""
+    asked = Wish(bot.id, bot.user_id, bot.revision, bot.status, None)
+    if not bot.enabled:
+        return asked
+    if bot.paused:
+        return replace(asked, idle_status="paused")
+    if bot.status == "error":
+        return replace(asked, idle_status="error")
+    try:
+        return replace(asked, row=_job(bot.id, bot.config, bot.schedule, settle_ms))
+    except (InvalidConfig, InvalidSchedule) as exc:
+        return replace(asked, row=last_good, idle_status="error", fault=str(exc))
+
+
+def _job(bot_id: int, config: str, schedule: str | None, settle_ms: int) -> JobRow:
+    data = parse_bot_config(config).data
+    return JobRow(bot_id, trigger_for(data.interval, schedule, settle_ms), data.data_source)
+
+
+def admitted(
+    wishes: Iterable[Wish], most: int, most_per_user: int
+) -> tuple[dict[int, JobRow], tuple[int, ...]]:
+    """Return the jobs of the bots that may run, oldest bots first, and the ids of those above the limits."""
+    jobs: dict[int, JobRow] = {}
+    refused = []
+    users: Counter[int] = Counter()
+    for each in sorted(wishes, key=lambda found: found.bot_id):
+        if each.row is None:
+            continue
+        if len(jobs) >= most or users[each.user_id] >= most_per_user:
+            refused.append(each.bot_id)
+            continue
+        users[each.user_id] += 1
+        jobs[each.bot_id] = each.row
+    return jobs, tuple(refused)
+
+
+class Reconciliation:
+    """What was seen and applied. `begin` doubts what was applied: another service may have led meanwhile."""
+
+    def __init__(self, database: Database, store: BotJobStore, settings: Settings, clock: Clock) -> None:
+        self._database = database
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._wishes: dict[int, Wish] = {}
+        self._jobs: dict[int, JobRow] = {}
+        self._refused: frozenset[int] = frozenset()
+        self._begun = False
+
+    @property
+    def jobs(self) -> Mapping[int, JobRow]:
+        return self._jobs
+
+    def begin(self) -> None:
+        self._begun = False
+        self._wishes = {bot_id: asked for bot_id, asked in self._wishes.items() if asked.fault is None}
+
+    def warm(self) -> None:
+        """Read the rows ahead while another service leads, so that a takeover has little to read."""
+        with self._database.read() as connection:
+            seen = bots.standing(connection, self._settings.service.user_id)
+        self._read(seen, warming=True)
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Return one fire for every bot that has a job: each does what its cursor says it owes."""
+        now = self._clock.now_ms()
+        return tuple(Alarm(row.bot_id, row.group, now) for row in self._jobs.values())
+
+    def run(self) -> Changes:
+        """Make the jobs table what the bots table asks for. Raises DatabaseUnavailable."""
+        with self._database.read() as connection:
+            seen = bots.standing(connection, self._settings.service.user_id)
+        if not self._begun:
+            self._jobs, at = self._stored(seen)
+        elif not self._differs(seen):
+            return Changes()
+        else:
+            at = {}
+        self._read(seen)
+        if not self._begun:
+            self._wishes = {i: replace(asked, status=seen[i][1]) for i, asked in self._wishes.items()}
+        service = self._settings.service
+        jobs, refused = admitted(
+            self._wishes.values(), service.max_concurrent_bots, service.max_bots_per_user
+        )
+        changes = self._write(jobs, at)
+        self._settle(jobs, frozenset(refused))
+        self._jobs = jobs
+        self._begun = True
+        return changes
+
+    def restore(self) -> int:
+        """Rewrite jobs that somebody edited or removed in the jobs table itself; return how many."""
+        now = self._clock.now_ms()
+        stored, unreadable = self._store.rows()
+        for problem in unreadable:
+            log.error("job that cannot be read was kept", job=problem)
+        lost = []
+        for bot_id, row in self._jobs.items():
+            found, at = stored.get(bot_id, (None, None))
+            if found != row or at is None or at > row.trigger.next_ms(now):
+                lost.append((row, row.trigger.next_ms(now)))
+        self._store.put(lost)
+        return len(lost)
+
+    def _stored(self, seen: Mapping[int, object]) -> tuple[dict[int, JobRow], dict[int, int | None]]:
+        stored, unreadable = self._store.rows()
+        for problem in unreadable:
+            log.error("job that cannot be read was kept", job=problem)
+        mine = {bot_id: found for bot_id, found in stored.items() if bot_id in seen or self._everybody()}
+        return {bot_id: row for bot_id, (row, _) in mine.items()}, {i: at for i, (_, at) in mine.items()}
+
+    def _everybody(self) -> bool:
+        return self._settings.service.user_id is None
+
+    def _differs(self, seen: Mapping[int, tuple[int, str]]) -> bool:
+        return len(seen) != len(self._wishes) or any(
+            bot_id not in self._wishes or self._changed(bot_id, found) for bot_id, found in seen.items()
+        )
+
+    def _changed(self, bot_id: int, found: tuple[int, str]) -> bool:
+        known = self._wishes[bot_id]
+        revision, status = found
+        # Of the statuses only `error` asks for something: the others follow from what is asked.
+        return known.revision != revision or (known.status == "error") != (status == "error")
+
+    def _read(self, seen: Mapping[int, tuple[int, str]], *, warming: bool = False) -> None:
+        """Read the rows that changed and forget those that are gone. Faults are left to who leads."""
+        self._wishes = {bot_id: found for bot_id, found in self._wishes.items() if bot_id in seen}
+        fresh = [i for i, found in seen.items() if i not in self._wishes or self._changed(i, found)]
+        with self._database.read() as connection:
+            if len(fresh) > MANY:
+                rows = bots.all_bots(connection, self._settings.service.user_id)
+            else:
+                rows = tuple(bot for bot_id in fresh if (bot := bots.get_bot(connection, bot_id)) is not None)
+        for bot in rows:
+            asked = wish(bot, self._settings.markets.settle_ms, self._jobs.get(bot.id))
+            if asked.fault is not None:
+                if warming:
+                    continue
+                asked = self._with_fault(bot, asked)
+            self._wishes[bot.id] = asked
+
+    def _with_fault(self, bot: Bot, asked: Wish) -> Wish:
+        """Keep a bot with a faulty row on its last good configuration, or stop it with the reason."""
+        log.error("bot's row is not valid", bot=bot.id, why=asked.fault, runs_on=asked.row is not None)
+        if asked.row is None:
+            asked = replace(asked, row=self._from_state(bot))
+        if asked.row is None:
+            failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
+            charge([(bot, failure)], self._database, self._settings.service, self._clock.now_ms())
+            asked = replace(asked, status="error")
+        return asked
+
+    def _from_state(self, bot: Bot) -> JobRow | None:
+        """Return the job of the configuration that the bot's state was made with, if it has one."""
+        with self._database.read() as connection:
+            loaded = steps.load(connection, [bot.id])
+        config = loaded[0].state_config if loaded else None
+        if config is None:
+            return None
+        try:
+            return _job(bot.id, config, None, self._settings.markets.settle_ms)
+        except InvalidConfig:
+            return None
+
+    def _write(self, jobs: Mapping[int, JobRow], at: Mapping[int, int | None]) -> Changes:
+        now = self._clock.now_ms()
+        begun = frozenset(jobs) - frozenset(self._jobs)
+        ended = frozenset(self._jobs) - frozenset(jobs)
+        moved = frozenset(bot_id for bot_id, row in jobs.items() if self._jobs.get(bot_id, row) != row)
+        # A fire that lies further ahead than the row's next one was written under another clock.
+        stale = {
+            i for i, due in at.items() if i in jobs and (due is None or due > jobs[i].trigger.next_ms(now))
+        }
+        self._store.drop(sorted(ended))
+        self._store.put((jobs[i], jobs[i].trigger.next_ms(now)) for i in sorted(begun | moved | stale))
+        for bot_id in sorted(moved):
+            log.info("schedule changed", bot=bot_id, fires=jobs[bot_id].trigger.as_json())
+        return Changes(begun, moved, ended)
+
+    def _settle(self, jobs: Mapping[int, JobRow], refused: frozenset[int]) -> None:
+        """Write statuses that follow from what was decided, where they differ."""
+        now = self._clock.now_ms()
+        wrong: dict[str, list[int]] = {}
+        for each in self._wishes.values():
+            status = "running" if each.bot_id in jobs else "stopped" if each.row else each.idle_status
+            if each.status != status:
+                wrong.setdefault(status, []).append(each.bot_id)
+        if refused - self._refused:
+            log.error("bots above the limits do not run", bots=sorted(refused - self._refused))
+        self._refused = refused
+        if not wrong:
+            return
+        with self._database.write() as connection:
+            for status, bot_ids in wrong.items():
+                reason = "above the limit of bots that may run" if refused.issuperset(bot_ids) else None
+                bots.move_all(connection, bot_ids, status, now_ms=now, reason=reason)
+        for status, bot_ids in wrong.items():
+            for bot_id in bot_ids:
+                self._wishes[bot_id] = replace(self._wishes[bot_id], status=status)

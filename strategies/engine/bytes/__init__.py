@@ -1,0 +1,1 @@
+"""Values to bytes and back, exactly, for bytes that nobody vouches for."""

@@ -1,0 +1,249 @@
+"""One Cerebro, built by Backtrader itself and then driven from outside, pass by pass.
+
+`Cerebro.run` builds and starts everything and calls `_runnext`, which here hands control back by an
+exception: Backtrader finds the owner of a strategy by walking up the stack, so strategies have to be
+built inside `run`. What `_runnext` loops over is `Machine.passes`, without what only live stores need
+(waiting for data, the clock of the computer, notifications of stores).
+
+A step may take several passes (a filter that splits a bar) or none (a resampler that waits).
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from threading import Lock
+from typing import Any, Final
+
+import backtrader as bt
+from backtrader.utils import num2date
+
+from strategies.engine.construction import quickly
+from strategies.engine.engine_errors import EngineError, NotCarriable
+from strategies.engine.machine.feed import new_feed
+from strategies.engine.machine.kept_lines import Horizon
+from strategies.engine.machine.supplements import carry_analyzers, carry_histories
+from strategies.values import Feed
+
+Configure = Callable[[bt.Cerebro], object]
+MADE_IN: Final = (bt.lineiterator, bt.lineseries, bt.metabase, bt.observers.trades)
+NUMBERS_LOCK: Final = Lock()  # order and trade numbers are attributes of Backtrader's classes
+
+
+class _Started(BaseException):
+    """Everything is built and started; no `except Exception` on the way may stop it."""
+
+
+class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no types
+    """A Cerebro that stops where the loop over the bars would begin."""
+
+    closed = False  # orders are rejected, see `live.gate`
+
+    def _runnext(self, runstrats: list[Any]) -> None:
+        del runstrats
+        raise _Started
+
+    def _runnext_old(self, runstrats: list[Any]) -> None:
+        del runstrats
+        raise NotCarriable(
+            "oldsync", "leave it at False, as it has been since Backtrader 1.9.0", ("cerebro", "p")
+        )
+
+    def __call__(self, iterstrat: Any) -> Any:
+        del iterstrat
+        raise NotCarriable("optstrategy", "add the strategy with fixed parameters", ("cerebro",))
+
+
+class Numbers:
+    """A counter whose next number can be read and set, unlike itertools.count."""
+
+    __slots__ = ("upcoming",)
+
+    def __init__(self, upcoming: int = 1) -> None:
+        self.upcoming = upcoming
+
+    def __iter__(self) -> "Numbers":
+        return self
+
+    def __next__(self) -> int:
+        number = self.upcoming
+        self.upcoming = number + 1
+        return number
+
+
+class Switch:
+    """Stands at a class of Backtrader's for the counter of its objects and hands out what `now` counts.
+
+    Only `now` is exchanged at each step: to set an attribute of a class makes Python forget what it
+    remembers of its methods, and from a number of times on it remembers no more.
+    """
+
+    __slots__ = ("now",)
+
+    def __init__(self, process: Any) -> None:
+        self.now = process
+
+    def __iter__(self) -> "Switch":
+        return self
+
+    def __next__(self) -> int:
+        return int(next(self.now))
+
+
+class OwnNumbers:
+    """While entered, orders and trades get the bot's own numbers, not those of the process."""
+
+    __slots__ = ("orders", "process", "trades")
+
+    def __init__(self) -> None:
+        self.orders = Numbers()
+        self.trades = Numbers()
+        self.process: tuple[tuple[Switch, Any], ...] = ()
+
+    def __enter__(self) -> None:
+        NUMBERS_LOCK.acquire()
+        orders, trades = _switch_of(bt.order.OrderBase), _switch_of(bt.trade.Trade)
+        self.process = (orders, orders.now), (trades, trades.now)
+        orders.now, trades.now = self.orders, self.trades
+
+    def __exit__(self, *_: object) -> None:
+        for switch, process in self.process:
+            switch.now = process
+        NUMBERS_LOCK.release()
+
+
+def _switch_of(cls: Any) -> Switch:
+    """Return the switch of a class; whoever has put a counter of his own there since gets a new one."""
+    found = cls.refbasis
+    if type(found) is not Switch:
+        found = cls.refbasis = Switch(found)
+    return found
+
+
+class Machine:
+    """A built Cerebro and the loop body of `_runnext`."""
+
+    def __init__(self, configure: Configure, feeds: tuple[Feed, ...]) -> None:
+        self.numbers = OwnNumbers()
+        self.horizon = Horizon()
+        self.cerebro = cerebro = _PausedCerebro()
+        cerebro.closed = False  # an attribute from the start is none that differs from it
+        with self.numbers:
+            self.pushed = [new_feed(feed) for feed in feeds]
+        for feed, data in zip(feeds, self.pushed, strict=True):
+            cerebro.adddata(data, name=feed.name)
+        configure(cerebro)
+        with self.numbers, quickly():
+            _run_to_the_loop(cerebro)
+        self.broker = cerebro._broker
+        self.strategies: list[Any] = cerebro.runningstrats
+        for data in self.pushed:
+            data.plain = not (data._filters or data._tzinput or data.p.fromdate or data.p.todate)
+            data.reads_ahead = bool(data._filters) and not cerebro._doreplay
+        carry_histories(self.broker)
+        for strategy in self.strategies:
+            carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])
+        self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
+        self.clocks = [data.lines.datetime for data in self.datas]
+        self.followers = _followers(self.datas)
+        self.notify: Callable[[Any, Any], None] = self.tell
+
+    def passes(self) -> None:
+        """Run the loop body until no feed has anything to deliver."""
+        while not self.cerebro._event_stop and self._pass():
+            pass
+
+    def _pass(self) -> bool:  # noqa: C901 -- the shape of Backtrader's own loop, to be compared with it
+        self.horizon.loading = True
+        stamp = self._deliver()
+        self.horizon.loading = False
+        if stamp is None:
+            return False
+        cerebro, strategies = self.cerebro, self.strategies
+        if cerebro._timerscheat:
+            cerebro._check_timers(strategies, stamp, cheat=True)
+        if cerebro.p.cheat_on_open:
+            for strategy in strategies:
+                strategy._next_open()
+                if cerebro._event_stop:
+                    return False
+        self._settle_orders()
+        if cerebro._event_stop:
+            return False
+        if cerebro._timers:
+            cerebro._check_timers(strategies, stamp, cheat=False)
+        for strategy in strategies:
+            strategy._next()
+            if cerebro._event_stop:
+                return False
+            cerebro._next_writers(strategies)
+        return True
+
+    def _deliver(self) -> float | None:  # noqa: C901 -- as above
+        """Move the feeds to the next moment; return its stamp, None if there is nothing to deliver."""
+        datas = self.datas
+        stamps = [
+            clock[0] if data.next(ticks=False) else None
+            for data, clock in zip(datas, self.clocks, strict=True)
+        ]
+        leading = [
+            stamp
+            for stamp, follows in zip(stamps, self.followers, strict=True)
+            if stamp is not None and not follows
+        ]
+        if not leading:
+            # In a backtest a resampled bar waits here for the next bar of a feed that leads.
+            for data, stamp in zip(datas, stamps, strict=True):
+                if stamp is not None:
+                    data.rewind()
+            return None
+        moment = min(leading)
+        master = datas[stamps.index(moment)]
+        cerebro = self.cerebro
+        cerebro._dtmaster = master.num2date(moment)
+        cerebro._udtmaster = num2date(moment)
+        for at, data in enumerate(datas):
+            if stamps[at] is None:
+                data._check(forcedata=master)
+                if data.next(datamaster=master, ticks=False):
+                    stamps[at] = data.datetime[0]
+        for data, stamp in zip(datas, stamps, strict=True):
+            if stamp is None:
+                continue
+            if stamp > moment:
+                data.rewind()
+            elif not data.replaying:
+                data._tick_fill(force=True)
+        return float(moment)
+
+    def _settle_orders(self) -> None:
+        """Backtrader's `_brokernotify`."""
+        broker = self.broker
+        broker.next()
+        while (order := broker.get_notification()) is not None:
+            owner = order.owner
+            self.notify(self.strategies[0] if owner is None else owner, order)
+
+    def tell(self, owner: Any, order: Any) -> None:
+        owner._addnotification(order, quicknotify=self.cerebro.p.quicknotify)
+
+
+def _run_to_the_loop(cerebro: Any) -> None:
+    """Let Backtrader build and start everything."""
+    known = [(vars(module), len(vars(module))) for module in MADE_IN]
+    try:
+        cerebro.run(runonce=False, preload=False, exactbars=0, live=False)
+    except _Started:
+        pass
+    else:
+        raise EngineError("Cerebro ran to its end without starting the strategies")
+    for names, size in known:
+        # Each coupler and each observer of all feeds made classes that the module would keep for ever.
+        for name in list(islice(reversed(names), len(names) - size)):
+            del names[name]
+    if not cerebro.runningstrats:
+        raise EngineError("no strategy runs: all of them raised StrategySkipError")
+
+
+def _followers(datas: list[Any]) -> list[bool]:
+    """Resampled feeds do not lead the clock, unless there is nothing else (as in `_runnext`)."""
+    follows = [bool(data.resampling and not data.replaying) for data in datas]
+    return [False] * len(datas) if all(follows) else follows

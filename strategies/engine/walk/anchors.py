@@ -1,0 +1,359 @@
+"""The objects of a built engine, numbered; what differs from how they were built; and back again.
+
+A freshly built engine of the same code and parameters is the baseline. Everything reachable from it
+is an anchor with a number, the same in every process, because the walk follows attributes and items
+in their order. A state holds only the anchors that differ. To load one, whatever differs now is put
+back to the baseline first, so nothing of a former state survives. See `baseline` for one object.
+"""
+
+from collections import deque
+from enum import Enum
+from itertools import chain, count
+from logging import Logger
+from operator import is_
+from pathlib import PurePath
+from re import Pattern
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Final, TypeAlias
+
+import backtrader as bt
+from backtrader.linebuffer import LineBuffer
+
+from strategies.engine.bytes import numeric
+from strategies.engine.bytes.refusals import (
+    NEVER,
+    attributes_of,
+    container_base,
+    is_plain_class,
+    refused,
+)
+from strategies.engine.bytes.vocabulary import is_backtrader, remembered
+from strategies.engine.bytes.writing import CONTENTS
+from strategies.engine.engine_errors import NotCarriable
+from strategies.engine.machine.kept_lines import Horizon, keep_tail
+from strategies.engine.walk.baseline import (
+    LIST,
+    MAPPING,
+    PLAIN,
+    STRUCTURE,
+    Container,
+    Instance,
+    is_users_class,
+)
+from strategies.engine.walk.reach import reached_from
+
+FIXED: Final = (  # what has no state of its own, or none that a strategy may change
+    type, FunctionType, BuiltinFunctionType, MethodWrapperType, WrapperDescriptorType, Enum, Pattern, Logger,
+    PurePath, property, staticmethod, classmethod,
+)  # fmt: skip
+UNCHANGING: Final = (*FIXED, tuple, frozenset)
+RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "strategy", "p", "params"})
+FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
+NONE: Final[dict[Any, Any]] = {}
+SIMPLE: Final = (type, BuiltinFunctionType, Enum, property)  # nothing to look into, wherever they are held
+NOTHING, CONTAINER, OBJECT, FOREIGN, FIXED_KIND = range(5)
+
+
+class Anchors:
+    """Numbered objects and their baselines."""
+
+    def __init__(self, roots: list[tuple[str, Any]], horizon: Horizon) -> None:
+        self.objects: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.holder: list[int] = []  # per anchor: the anchor that holds it, -1 for a root
+        self.part: list[str] = []  # and as what
+        self.holders: dict[int, list[tuple[int, str]]] = {}  # of containers: all that held it at the start
+        self.lines: list[Any] = []
+        self.instances: list[Instance] = []
+        self.containers: list[Container] = []
+        self.longest = 1  # minimum period of them all, in bars
+        self._horizon = horizon
+        self._feed_lines = {id(line) for _, thing in roots if is_feed(thing) for line in thing.lines.lines}
+        for name, thing in roots:
+            self._add(thing, -1, name)
+        for number, thing in enumerate(self.objects):  # it grows meanwhile
+            role = role_of(type(thing))
+            if role is None:
+                self._expand_container(number, thing)
+            else:
+                self._expand_instance(number, thing, role)
+        self.watch()
+
+    def watch(self) -> None:
+        """Take the baseline: everything is as it was built."""
+        classes: dict[Any, None] = dict.fromkeys(map(type, self.objects))
+        self.reached = reached_from(tuple(cls for cls in classes if not is_backtrader(cls)))
+        written = self.reached.written
+        self._static: list[Instance] = []
+        self._quiet: list[Instance] = []
+        self._busy: list[tuple[Instance, bool]] = []
+        names = {id(each.keys): each.keys for each in self.instances}
+        touched = {number for number, keys in names.items() if not written.isdisjoint(keys)}
+        for each in self.instances:
+            if each.static and id(each.keys) not in touched:
+                self._static.append(each)
+                continue
+            each.watch()
+            if each.is_quiet():
+                self._quiet.append(each)
+            else:
+                self._busy.append((each, is_feed(each.thing)))
+        self._static_names = [each.names for each in self._static]
+        self._static_sizes = list(map(len, self._static_names))
+        self._quiet_names = [each.names for each in self._quiet]
+        self._quiet_sizes = list(map(len, self._quiet_names))
+        self._quiet_values = tuple(chain.from_iterable(each.values for each in self._quiet))
+        # Most containers are empty at the start and when a bar is over.
+        self._empty = [
+            each
+            for each in self.containers
+            if each.kind in (LIST, MAPPING) and not each.thing and not each.users
+        ]
+        self._empty_things = [each.thing for each in self._empty]
+        empty = {id(each) for each in self._empty}
+        self._filled = [each for each in self.containers if id(each) not in empty]
+
+    def changed_containers(self) -> list["Container"]:
+        """Return the containers whose content is not as it was built, in the order of their numbers."""
+        found = [each for each in self._filled if each.changed()]
+        if any(self._empty_things):
+            found += [each for each in self._empty if each.thing]
+        found.sort(key=_number)
+        return found
+
+    def changed(self) -> list["Instance"]:
+        """Return the objects whose attributes are not as they were built, in the order of their numbers.
+
+        Most never change: one pass over all their values says so.
+        """
+        found = [each for each, feed in self._busy if feed or each.changed()]
+        if list(map(len, self._static_names)) != self._static_sizes:
+            found += [each for each in self._static if each.changed()]
+        if list(map(len, self._quiet_names)) != self._quiet_sizes or not all(
+            map(is_, chain.from_iterable(names.values() for names in self._quiet_names), self._quiet_values)
+        ):
+            found += [each for each in self._quiet if each.changed()]
+        found.sort(key=_number)
+        return found
+
+    def path_of(self, number: int) -> tuple[str, ...]:
+        parts: list[str] = []
+        while number >= 0:
+            parts.append(self.part[number])
+            number = self.holder[number]
+        return tuple(reversed(parts))
+
+    def is_held(self, number: int) -> bool:
+        """Whether one of the objects that held a container at the start still does."""
+        thing = self.objects[number]
+        if number not in self.holders:
+            return True  # a container that is an object of its own, with attributes
+        for holder, part in self.holders[number]:
+            owner = self.objects[holder]
+            if "[" in part:
+                return True  # inside of a tuple, which does not change
+            if type(owner) in CONTENTS:
+                if any(item is thing for item in (owner.values() if isinstance(owner, dict) else owner)):
+                    return True
+            elif attributes_of(owner).get(part) is thing:
+                return True
+        return False
+
+    def _add(self, thing: Any, holder: int, part: str) -> None:
+        """Give the next number to something that has none."""
+        self.numbers[id(thing)] = len(self.objects)
+        self.objects.append(thing)
+        self.holder.append(holder)
+        self.part.append(part)
+
+    def _visit(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
+        """Give a number to what can change; refuse the user's that cannot be carried."""
+        number = self.numbers.get(id(value))
+        if number is not None:
+            if number in self.holders:
+                self.holders[number].append((holder, part))
+            return
+        kind = kind_of(type(value))
+        if kind == CONTAINER:
+            self.holders[len(self.objects)] = [(holder, part)]
+            self._add(value, holder, part)
+        elif kind == OBJECT or (kind == FOREIGN and not strict):
+            self._add(value, holder, part)
+        else:
+            self._visit_fixed(value, holder, part, strict=strict)
+
+    def _visit_fixed(self, value: Any, holder: int, part: str, *, strict: bool) -> None:
+        """Look through what does not change itself for what can."""
+        cls: Any = type(value)
+        if isinstance(value, tuple | frozenset):
+            for at, item in enumerate(value):
+                if type(item) not in PLAIN:
+                    self._visit(item, holder, f"{part}[{at}]", strict=strict)
+        elif cls is MethodType:
+            self._visit(value.__self__, holder, f"{part}.__self__", strict=strict)
+        elif isinstance(value, FIXED) or cls is count or numeric.is_number(value):
+            if strict and cls is FunctionType:
+                self._closure(value, holder, part)
+        elif strict:
+            refusal = refused(value)
+            raise NotCarriable(refusal.what, refusal.remedy, (*self.path_of(holder), part))
+
+    def _closure(self, function: FunctionType, holder: int, part: str) -> None:
+        for cell in function.__closure__ or ():
+            content = cell.cell_contents
+            if type(content) not in PLAIN and not isinstance(content, (*FIXED, ModuleType)):
+                raise NotCarriable(
+                    f"a function that closes over an object ({function.__qualname__})",
+                    "make it a method and keep the object in an attribute",
+                    (*self.path_of(holder), part),
+                )
+
+    def _expand_container(self, number: int, thing: Any) -> None:
+        cls = type(thing)
+        strict = self.is_users(number)
+        keeps_count = False
+        if isinstance(thing, dict):
+            self._pairs(number, thing, strict=strict)
+            keeps_count = any(type(value) is count for value in thing.values())
+        elif cls in {list, deque, set}:
+            for at, value in enumerate(thing):
+                if type(value) not in PLAIN:
+                    self._visit(value, number, f"[{at}]", strict=strict)
+                    keeps_count |= type(value) is count
+        self.containers.append(Container(number, thing, None, users=strict, always=keeps_count))
+
+    def _pairs(self, number: int, thing: Any, *, strict: bool) -> None:
+        for key, value in thing.items():
+            if type(key) not in PLAIN:
+                self._visit(key, number, "[key]", strict=strict)
+            if type(value) not in PLAIN:
+                part = f"[{key!r:.40}]" if type(key) in PLAIN else "[...]"
+                self._visit(value, number, part, strict=strict)
+
+    def _expand_instance(self, number: int, thing: Any, role: "Role") -> None:
+        line, root, users, base = role
+        if root and thing._minperiod > self.longest:
+            self.longest = thing._minperiod
+        if line:
+            self.lines.append(thing)
+            keep_tail(thing, number, self._horizon, of_feed=id(thing) in self._feed_lines)
+        elif root:
+            self._expand_structure(number, thing)
+        instance = Instance(number, thing)
+        self.instances.append(instance)
+        if users:
+            self._expand_users(number, thing)
+        else:
+            self._expand_backtraders(number, instance)
+        if base is not None:
+            self._expand_base(number, thing, base, strict=users)
+
+    def _expand_backtraders(self, number: int, instance: Instance) -> None:
+        known, names = self.numbers, instance.names
+        parameters = names.get("params")
+        if parameters is not None and getattr(parameters, "__dict__", True):  # most have none
+            self._visit(parameters, number, "params", strict=False)
+        for name in instance.holding:
+            value = names[name]
+            kind = type(value)
+            if kind not in PLAIN and (id(value) not in known or kind in CONTENTS):
+                self._visit(value, number, name, strict=False)
+
+    def _expand_users(self, number: int, thing: Any) -> None:
+        mixed = isinstance(thing, FILLED_BY_BACKTRADER)
+        known = self.numbers
+        for name, value in attributes_of(thing).items():
+            if type(value) in PLAIN:
+                continue
+            own = not (mixed and (name in STRUCTURE or name in RESERVED))
+            if own or (name not in STRUCTURE and (id(value) not in known or type(value) in CONTENTS)):
+                self._visit(value, number, name, strict=own)
+
+    def _expand_base(self, number: int, thing: Any, base: type, *, strict: bool) -> None:
+        """Look into an object that is a container as well."""
+        if issubclass(base, dict):
+            self._pairs(number, thing, strict=strict)
+        else:
+            for at, value in enumerate(thing):
+                self._visit(value, number, f"[{at}]", strict=strict)
+        self.containers.append(Container(number, thing, base, users=self.is_users(number)))
+
+    def _expand_structure(self, number: int, thing: Any) -> None:
+        """Lines and what calculates below: held in containers that do not change and are not watched."""
+        known, attributes = self.numbers, vars(thing)
+        lines = attributes["lines"]
+        for line, name in zip(lines.lines, aliases_of(type(lines), len(lines.lines)), strict=True):
+            if id(line) not in known:
+                self._add(line, number, name)
+        for at, data in enumerate(attributes.get("datas", ())):
+            if id(data) not in known:
+                self._add(data, number, f"datas[{at}]")
+        for kind in attributes.get("_lineiterators", NONE).values():
+            for at, each in enumerate(kind):
+                if id(each) not in known:
+                    self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
+
+    def is_users(self, number: int) -> bool:
+        """Whether an attribute of a class that is not Backtrader's holds this container."""
+        holder, part = self.holder[number], self.part[number]
+        while holder >= 0:
+            thing = self.objects[holder]
+            if type(thing) not in CONTENTS:
+                return is_users_class(type(thing)) and not (
+                    part in RESERVED or (isinstance(thing, FILLED_BY_BACKTRADER) and part in STRUCTURE)
+                )
+            holder, part = self.holder[holder], self.part[holder]
+        return False
+
+
+def _number(each: "Instance | Container") -> int:
+    return each.number
+
+
+@remembered
+def aliases_of(lines: Any, number: int) -> tuple[str, ...]:
+    """Return the names of that many lines in their class; extra lines have none."""
+    return tuple(lines._getlinealias(at) or f"lines[{at}]" for at in range(number))
+
+
+@remembered
+def kind_of(cls: type) -> int:
+    """Return what the walk does with the instances of a class."""
+    if cls in PLAIN:
+        return NOTHING
+    if cls in CONTENTS or numeric.is_mutable_class(cls):
+        return CONTAINER
+    if issubclass(cls, UNCHANGING) or not is_plain_class(cls):
+        return NOTHING if issubclass(cls, SIMPLE) else FIXED_KIND
+    return FOREIGN if issubclass(cls, NEVER) else OBJECT
+
+
+def is_feed(thing: Any) -> bool:
+    return isinstance(thing, bt.feed.AbstractDataBase)
+
+
+Role: TypeAlias = tuple[bool, bool, bool, type | None]
+
+
+@remembered
+def role_of(cls: type) -> Role | None:
+    """Return whether it is a line, something with lines, the user's; and the container that it is as well.
+
+    None if it is a container and nothing else.
+    """
+    if kind_of(cls) == CONTAINER:
+        return None
+    base = container_base(cls)
+    return (
+        issubclass(cls, LineBuffer),
+        issubclass(cls, bt.LineRoot),
+        is_users_class(cls),
+        base if base in CONTENTS else None,
+    )
