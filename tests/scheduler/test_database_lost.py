@@ -22,7 +22,7 @@ from jobs.clock import SimulatedClock
 from persistence import bots
 from persistence.database import open_database
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable
-from scheduler.crew.crew_state import Charge
+from scheduler.crew.verdicts import Charge
 
 
 @pytest.fixture
