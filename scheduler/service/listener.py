@@ -1,7 +1,7 @@
 """Hears edits of the bots table on PostgreSQL (LISTEN onebar_bots), so that they need not be polled.
 
 It only says that something changed; the loop looks for itself. A notification that is lost, because
-the connection was, costs a poll interval: after each new connection everything is looked at once.
+the connection was, costs a poll interval: after every new connection everything is looked at once.
 """
 
 import threading
