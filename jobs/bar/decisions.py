@@ -1,7 +1,21 @@
 """What a bot decides on its due bars: the engine's steps as one advance of the ledger, or a failure.
 
-Nothing is written here, and nothing read but stored bars, when the engine needs a deeper history
-than its state holds, or when the code or the parameters have changed.
+A decision is a function of what was read: the row, the state, the bars. It is made outside of any
+transaction and writes nothing, so it may be thrown away at any moment (a death, a lost guard) and made
+again, and comes out the same. Two things are read while it is made, and both are settled facts: recorded
+bars, and which of them were stepped without orders; only when the engine needs a deeper history than its
+state holds, or when the code or the parameters have changed.
+
+The order: check the state, rebuild it if its code has changed, then say from when orders are allowed, then
+step. A rebuilt state is warmed up without orders, so what it says about orders would be that of the warm-up;
+the moment comes from the row, and is set on whatever state the first bar starts from.
+
+**How far.** All due bars are stepped in one go, which is fast. If that fails, they are stepped one by one
+from the same state, which finds the bar that fails; the bars before it count and are committed. A bar
+that fails is not stepped over: the bot stands before it until it succeeds or somebody changes something.
+
+**Whose fault.** Anything that a strategy raises is a failure of its bot. Two errors pass through because they
+are not its own: the database's ends the whole batch, a market's is charged to the exchange.
 """
 
 import time

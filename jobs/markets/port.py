@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from strategies.values import INTERVAL_UNITS_MS, Bar, interval_ms
 
-# Bars of one answer. Whoever asks for more gets the oldest ones and asks again behind them.
+# Bars of one answer. A question for more gets the oldest ones; the next one is asked behind them.
 MOST_BARS: Final = 100_000
 
 

@@ -125,7 +125,7 @@ def market_for(
 
 
 def csv_path(folder: Path, file: str) -> Path:
-    """Return the path of a file inside `folder`: whoever owns a bot may not read the rest of the disk."""
+    """Return the path of a file inside `folder`: the owner of a bot may not read the rest of the disk."""
     inside = folder.resolve()
     path = inside if "\0" in file else (inside / file).resolve()
     if path == inside or not path.is_relative_to(inside):
