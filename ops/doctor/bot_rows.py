@@ -15,7 +15,7 @@ from persistence.database import Database
 from strategies.faults import InvalidConfig
 
 MOST_SHOWN: Final = 20
-MOST_EXAMINED: Final = 500  # each builds its strategy once, some ms
+MOST_EXAMINED: Final = 500  # a look builds the strategy once, some ms
 PASSWORD: Final = re.compile(r"^\s*url\s*=.*(?:://[^/\s]*:[^@\s]+@|password=)", re.MULTILINE)
 
 
@@ -51,7 +51,7 @@ def _written_by_others(path: Path) -> bool:
 
 
 def rows(database: Database, settings: Settings) -> Iterator[Check]:
-    """Yield one check for all bots that could run, and one for each that could not."""
+    """Yield one check for all bots that could run, and one for every bot that could not."""
     with database.read() as connection:
         bots = all_bots(connection, settings.service.user_id)
     if not bots:
@@ -82,7 +82,7 @@ def _mend(bot: Bot) -> str:
 
 
 def _in_error(bots: tuple[Bot, ...]) -> Iterator[Check]:
-    for bot in [each for each in bots if each.status == "error" and each.enabled][:MOST_SHOWN]:
+    for bot in [bot for bot in bots if bot.status == "error" and bot.enabled][:MOST_SHOWN]:
         reason = bot.last_error or "no reason is recorded"
         yield fail(f"bot {bot.id}", f"stopped: {reason}", f"mend the cause, then: jobs resume {bot.id}")
 
