@@ -6,9 +6,9 @@ again, and comes out the same. Two things are read while it is made, and both ar
 bars, and which of them were stepped without orders; only when the engine needs a deeper history than its
 state holds, or when the code or the parameters have changed.
 
-The order: check the state, rebuild it if its code has changed, then say from when orders are allowed, then
-step. A rebuilt state is warmed up without orders, so what it says about orders would be that of the warm-up;
-the moment comes from the row, and is set on whatever state the first bar starts from.
+The order: check the state, rebuild it if its code has changed, say from when orders are allowed, step. A
+state that other code made can be taken over, and neither read nor changed; so everything else that the row
+asks for waits until the state is one of the present code.
 
 **How far.** All due bars are stepped in one go, which is fast. If that fails, they are stepped one by one
 from the same state, which finds the bar that fails; the bars before it count and are committed. A bar

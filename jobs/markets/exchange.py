@@ -5,7 +5,15 @@ the answer early, with what is certain; the next question goes on behind it. A p
 asked for once more before the hole counts as a gap, because venues lose candles for a moment.
 Nothing is retried in here: the caller's next fire is the retry, and the breaker says when.
 
-What if the process dies here: nothing was written, the next run asks again.
+What an answer says about what it leaves out is what `recorded.py` builds on: a bar that is missing before the
+last one of the answer is a gap for ever. So pages are strictly in order, one begins behind the last bar
+of the one before, and none is skipped. A short question (at most `page_bars`) is answered whole or not at
+all; only a long one may end early, and then says nothing about what lies behind its last bar.
+
+Around every single request, in this order: is the exchange to be left alone (`breaker.py`), ask, remember
+how it went. The rate limit of ccxt is counted per exchange object; there is one, under one lock.
+
+If the process dies here, nothing was written and the next run asks again.
 """
 
 import threading
@@ -54,12 +62,13 @@ class ExchangeMarket:
     breakers: BreakerStore = field(default_factory=MemoryBreakers)
     page_bars: int = field(default=PAGE_BARS, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-    _exchange: Any = field(default=None, init=False, repr=False)
+    _exchange: Any = field(default=None, init=False, repr=False)  # ccxt's, opened by the first question
+    # ccxt's symbol by canonical name, None where a name means several; and when they were listed.
     _symbols: dict[str, str | None] = field(default_factory=dict, init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:
-        fetched = self.fetch(symbol, interval, after, until)
+        fetched = self._fetched(symbol, interval, after, until)
         if fetched.rejected:
             log.warning(
                 "candles left out",
@@ -71,8 +80,7 @@ class ExchangeMarket:
             )
         return fetched.bars
 
-    def fetch(self, symbol: str, interval: str, after: int | None, until: int) -> Fetched:
-        """Return what `closed_bars` returns and what was left out."""
+    def _fetched(self, symbol: str, interval: str, after: int | None, until: int) -> Fetched:
         if after is None:
             raise MarketRefused(f"{self.exchange_id}: found no beginning, allowed: bars after a given time")
         asked = Asked(after, until, interval_ms(interval))

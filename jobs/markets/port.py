@@ -60,7 +60,7 @@ class Market(Protocol):
     a longer one may end early.
 
     `closed_bars` returns the bars with `open_time > after` and `open_time + interval <= until`, ascending,
-    each once, only closed ones and only those that the source knows now, at most MOST_BARS of the
+    none twice, only closed ones and only those that the source knows now, at most MOST_BARS of the
     oldest. `after` None is the source's beginning; a source that has none refuses. Raises
     MarketUnavailable and MarketRefused.
     """
@@ -82,9 +82,8 @@ def canonical_symbol(symbol: str) -> str:
 def canonical_interval(interval: str) -> str:
     """Return one spelling for a length: 1h for 60m. Raises ValueError for what is no interval."""
     length = interval_ms(interval)
-    unit = max((unit for unit in INTERVAL_UNITS_MS if length % INTERVAL_UNITS_MS[unit] == 0), key=_length_of)
+    unit = max(
+        (unit for unit in INTERVAL_UNITS_MS if length % INTERVAL_UNITS_MS[unit] == 0),
+        key=INTERVAL_UNITS_MS.__getitem__,
+    )
     return f"{length // INTERVAL_UNITS_MS[unit]}{unit}"
-
-
-def _length_of(unit: str) -> int:
-    return INTERVAL_UNITS_MS[unit]

@@ -90,12 +90,6 @@ class Markets:
         return market
 
 
-def open_markets(
-    settings: MarketSettings, database: Database, base_urls: Mapping[str, str] | None = None
-) -> Markets:
-    return Markets(settings, database, base_urls or {})
-
-
 def source_name(data: DataSource) -> str:
     """Return the name under which bars of this source are recorded."""
     if data.data_source == "generated":

@@ -3,7 +3,7 @@
 States: starting -> ready <-> busy (`batch` is set) -> gone. Nothing here decides: `crew.py` moves the
 states, `verdicts.py` says who has to go.
 
-Two threads per worker, and one direction each. The crew's thread writes commands and never reads; a
+Two threads per worker, one for each direction. The crew's thread writes commands and never reads; a
 listener reads answers, puts them into the crew's inbox and touches nothing else. So a worker that does
 not answer holds up only its listener. A worker that ends closes its pipe, which its listener reports as
 the last word (`Said` without a message): a death is an answer like any other and comes in order behind

@@ -1,7 +1,7 @@
 """Bots whose due bar is missing in the database, whatever anybody's thread says of them.
 
 The net under everything else. A fire can get lost on the way from the calendar to the commit (a claim
-whose answer was lost, a bug of ours), and each link of that way only knows its own part. What is committed
+whose answer was lost, a bug of ours), and a link of that way only knows its own part. What is committed
 is known to the database alone, so it is compared with what the calendar says had to be: no thread, queue
 or worker is asked whether it did its work.
 

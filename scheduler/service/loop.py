@@ -13,7 +13,7 @@ parts and not the others, and the next one does them all. The parts, in the orde
 | clock | a claim under a wrong clock would move every row into a wrong future | healed by "restore" |
 | lease | nothing below may be done by a service that does not lead | asked again; a standby takes over |
 | charges | one may stop a bot, which the reconciliation has to see | kept; after a death the bot hangs anew |
-| reconcile | a bot that was paused must not be claimed any more | compared again |
+| reconcile | a bot that was paused must not be claimed any more | see `reconcile.py` |
 | claim | moves rows, then hands over what it moved (`jobstore.py`) | healed by "late bots" |
 | late bots | sees what all of the above has missed, for whatever reason | looked at again in 5 s |
 | status | tells of this pass | told by the next one |

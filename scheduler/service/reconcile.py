@@ -15,6 +15,10 @@ Two directions, two methods. `run` carries changes of the bots into the jobs, an
 what it wrote last. `restore` distrusts the jobs: it reads them all and rewrites those that somebody edited
 or removed, or that were written under another clock.
 
+Known gap: a run that fails between reading and writing (the database is lost there, and the service lives)
+has taken note of the rows and applied nothing. The next one finds them unchanged, so what they ask for
+waits for another edit of any bot, or for `begin`.
+
 Nothing is remembered on disk, so a service that begins to lead compares everything with everything
 (`begin`): another one may have led meanwhile.
 

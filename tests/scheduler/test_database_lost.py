@@ -1,6 +1,6 @@
 """The database is lost while bars are due (R1.5, R8.6): nothing twice, nothing missing, alive afterwards.
 
-The chaos test does this at random; here each kind is alone, with the moment chosen.
+The chaos test does this at random; here every kind is alone, with the moment chosen.
 """
 
 import os

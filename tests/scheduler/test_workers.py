@@ -102,7 +102,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(database, crew_of):
     psutil.Process(crew.state().pids[0]).kill()
     assert wait_for(lambda: len(beaten(database)) >= 19, 30)
     assert crew.state().replaced == 1
-    charge = crew.charges.get(timeout=5)  # whoever was at work when it died
+    charge = crew.charges.get(timeout=5)  # of the bot that was at work when it died
     crew.let_go(charge.bot_id, "generated", int(time.time() * 1000))
     assert wait_for(lambda: len(beaten(database)) == 20, 10)
 
