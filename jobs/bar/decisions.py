@@ -121,8 +121,10 @@ def _steps(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Ba
 
 def _deepened(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Bar]) -> tuple[Step, ...]:
     """Step `rows` with a deeper history, by replaying the bot's whole life over its stored bars."""
-    before = [(bar,) for bar in already]
+    before = [(bar,) for bar in already]  # stepped a moment ago, from this very batch, and not stored yet
     if start.first_bar is None:
+        # A life in which the code changed cannot be lived again with the present code. Warming up on the
+        # stored bars gives the depth; account and position come from the state.
         state = due.engine.rebuild([*_seen(due, rt), *before], start.state)
         return due.engine.catch_up(state, rows)
     lived: list[tuple[Bar]] = []
@@ -130,6 +132,7 @@ def _deepened(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence
     if due.loaded.version:
         lived = _stored(due, start.first_bar - 1, rt)
         changes = _changes(due, start.first_bar, rt)
+    # Replayed is what happened: the same bars, and the same of them without orders.
     everything = [*lived, *before, *rows]
     first = everything[0][0].open_time
     return due.engine.replay(
@@ -149,7 +152,7 @@ def _changes(due: Due, first_bar: int, rt: Runtime) -> dict[int, int]:
         if trading and refused_since is not None:
             changes[refused_since] = bar
             refused_since = None
-    if refused_since is not None:
+    if refused_since is not None:  # it was never allowed orders again until now
         changes[refused_since] = due.trade_from
     changes.setdefault(first_bar, first_bar)
     if due.trade_from != due.loaded.trade_from:

@@ -137,7 +137,7 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
     try:
         built = rt.engines.built(text)
     except (InvalidConfig, NotCarriable) as exc:
-        if loaded.state_config in {None, text}:
+        if loaded.state_config in {None, text}:  # there is no last good one to run on with
             raise
         complaint = str(exc)
     else:
@@ -155,11 +155,14 @@ def _after(loaded: Loaded, interval: int, lookback: int) -> int:
     if loaded.last_bar is not None:
         return loaded.last_bar
     started = loaded.bot.started_at or 0
+    # One ms before the first of the lookback bars: the bar under way at the start is the first behind them.
     return started - started % interval - lookback * interval - 1
 
 
 def _trade_from(loaded: Loaded, interval: int, rt: Runtime) -> int:
     """Open time of the first bar that may decide orders: the one under way at the start or the resume."""
+    # A resume since the last bar moves it forwards, and nothing ever moves it back: bars that were once
+    # seen without orders stay so.
     moments = [loaded.bot.started_at or 0]
     if loaded.trade_from is not None:
         moments = [loaded.trade_from]
@@ -209,5 +212,6 @@ def _late(series: Series, bars: Sequence[Bar], after: int, now: int, rt: Runtime
     closed = now - rt.settings.markets.settle_ms
     expected = closed - closed % interval - interval
     newest = bars[-1].open_time if bars else after
+    # A bar that is missing for longer is a gap or an outage: the next close is soon enough to look.
     missing = newest < expected
     return now + LATE_RETRY_MS if missing and now - (expected + interval) < LATE_GRACE_MS else None

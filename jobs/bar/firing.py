@@ -72,7 +72,7 @@ def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
     decisions = []
     for due in batch.due:
         if due.bars:
-            rt.watch(due.bot.id)
+            rt.watch(due.bot.id)  # from here on what happens to this process is this bot's doing
             decisions.append(decide(due, rt))
     rt.watch(None)
     advances = [decision.advance for decision in decisions if decision.advance is not None]
@@ -134,6 +134,7 @@ def _outcome(decision: Decision, saved: frozenset[int], charged: dict[int, Failu
         bars = len(decision.advance.steps) if decision.advance and due.bot.id in saved else 0
         return replace(failed, bars=bars)
     if due.bot.id not in saved:
+        # Moved, edited or paused by somebody else: fired again, it is read again.
         return Outcome(due.bot.id, 0, behind=True)
     return Outcome(due.bot.id, len(due.bars), due.behind, retry_at_ms=due.retry_at_ms)
 

@@ -92,6 +92,7 @@ class ExchangeMarket:
             return self._pages(name, timeframe, asked)
 
     def _symbol(self, symbol: str) -> str:
+        # A symbol that nobody lists must not have the list of thousands asked for at every bar.
         unlisted = self._listed_at is None or time.monotonic() - self._listed_at > LIST_AGE_S
         if symbol not in self._symbols and unlisted:
             self._symbols = self._guarded(lambda: symbols_of(self._exchange))
@@ -134,6 +135,7 @@ class ExchangeMarket:
         if not _doubtful(page, asked, size):
             return page
         again = self._ask(name, timeframe, asked, size)
+        # Both answers are true as far as they go. What both show is kept as it was shown first.
         known = {bar.open_time: bar for bar in (*again.bars, *page.bars)}
         bars = tuple(known[opened] for opened in sorted(known))
         return Fetched(bars=bars, rejected=(*page.rejected, *again.rejected))
@@ -150,6 +152,7 @@ class ExchangeMarket:
 
     def _guarded(self, question: Callable[[], T]) -> T:
         """Ask unless the exchange is to be left alone, and remember how it went."""
+        # Loaded for every question: another worker may have met a ban a moment ago.
         breaker = self.breakers.load(self.exchange_id)
         if wait := breaker.closes_in(self.clock.now_ms()):
             raise MarketUnavailable(f"{self.exchange_id} is left alone: {breaker.reason}", wait)
@@ -161,7 +164,7 @@ class ExchangeMarket:
             broken = after_trouble(breaker, trouble, now)
             self.breakers.save(self.exchange_id, broken)
             raise MarketUnavailable(str(exc), broken.closes_in(now) or None) from exc
-        if breaker != CLOSED:
+        if breaker != CLOSED:  # else nothing has changed, and a good answer costs no write
             self.breakers.save(self.exchange_id, CLOSED)
         return answer
 

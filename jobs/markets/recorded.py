@@ -182,9 +182,11 @@ class _Run:
             self._be_quiet(-1, newest)
             return
         last = recorded[1]
+        # What a whole answer left out is not there, so there is nothing to ask again.
         if not whole:
             last = self._lengthen_back(last, until, newest, deadline)
         if last < newest:
+            # The due bar is late. All bots of this process wait for it and would ask one after the other.
             self._be_quiet(last, newest)
         if after is not None:
             self._lengthen_front(after, recorded[0], deadline)
@@ -196,13 +198,14 @@ class _Run:
         start = -1 if after is None else after
         # The answer may have ended early, so it says nothing about what comes behind its last bar.
         recorded = self._record(bars, Span(start, bars[-1].open_time + 1))
+        # Unless another process was quicker, the run begins where this answer does.
         if recorded is not None and recorded[0] == bars[0].open_time:
             self.known.empty_before = _next_open(start, interval_ms(self.interval))
         return recorded
 
     def _lengthen_back(self, last: int, until: int, newest: int, deadline: float) -> int:
         while last < newest:
-            bars = self._fetch(last - 1, until)
+            bars = self._fetch(last - 1, until)  # the last recorded bar once more, to be compared
             self._compare_last(bars, last)
             recorded = self._record([bar for bar in bars if bar.open_time > last], Span(last - 1, until))
             reached = last if recorded is None else recorded[1]
@@ -219,6 +222,7 @@ class _Run:
         before = first if self.known.empty_before is None else min(first, self.known.empty_before)
         while earliest < before:
             start = max(after, before - self.owner.market.page_bars * length - 1)
+            # Between `before` and the run the source has nothing: what is asked for reaches the run.
             self._record(self._fetch(start, before), Span(start, first))
             before = _next_open(start, length)
             self.known.empty_before = before
@@ -250,6 +254,7 @@ class _Run:
         name = (self.owner.source, self.symbol, self.interval)
         with self.owner.database.write() as connection:
             lock_series(connection, *name)
+            # Judged against the run as it is under the lock, not as it was when the source was asked.
             wanted = admissible(bars, span, recorded_range(connection, *name))
             record_bars(connection, *name, wanted, self.owner.clock.now_ms())
             return recorded_range(connection, *name)

@@ -230,7 +230,7 @@ def _travel(journey: Journey) -> None:
         journey.clock.at_ms = moment
         for first in range(0, len(bot_ids), batch):
             _fire(journey, bot_ids[first : first + batch])
-        for bot_id in bot_ids:
+        for bot_id in bot_ids:  # only now: see the theory above
             if journey.courses[bot_id].calendar is not None:
                 _put_next(journey, journey.courses[bot_id])
         boundary = moment - journey.rt.settings.markets.settle_ms

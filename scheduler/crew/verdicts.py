@@ -5,8 +5,8 @@ bars it is about to decide before it begins (`watch.py`), and beats from a threa
 facts follow, and no others are needed:
 
 - somebody is named, and has been for too long, or the memory grew under that name: that bot did it;
-- nobody is named: the worker was reading, fetching or committing for all of its batch, and no bot's
-  code ran. The crew looks for the guilty one by halves;
+- nobody is named: the worker was reading, building strategies, fetching or committing for all of its
+  batch. The crew looks for the guilty one by halves;
 - nobody is named and the heart stands still: the process is stopped (SIGSTOP, a frozen machine). A
   bot cannot do that to it, so nobody is charged.
 

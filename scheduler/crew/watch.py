@@ -1,6 +1,6 @@
 """A few bytes that a worker shares with its parent: whose bars are being decided, since when, a heartbeat.
 
-The worker writes a bot's name before it runs a line of that bot's code, and takes it away afterwards; the
+The worker writes a bot's name before it steps that bot's bars, and takes it away afterwards; the
 parent reads when it wonders. That order is the whole point: memory that both have mapped outlives the
 process that wrote it, also after a kill -9, so whatever a bot does to its process, its name is there. A
 message through the pipe would have to be flushed, sent and read, and a process that dies does none of it.
@@ -18,8 +18,7 @@ import mmap
 import struct
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 WORK: Final = struct.Struct("<qq")  # bot id (0 is nobody), ns of the machine's monotonic clock
 BEAT: Final = struct.Struct("<q")  # ns of the same clock
@@ -57,11 +56,3 @@ class Watch:
     def close(self) -> None:
         self._shared.close()
         self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

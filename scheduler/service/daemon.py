@@ -148,6 +148,7 @@ class Service:
             health = self.scheduler.health()
             if not ready and self.scheduler.first_pass.is_set():
                 ready = notify(READY) or True
+            # Ended from inside: systemd's watchdog would need a minute, and elsewhere there is none.
             if not loop.is_alive() or not health.loop_lives:
                 log.critical("the loop does not live any more", reasons=health.reasons)
                 return HUNG
@@ -161,7 +162,7 @@ class Service:
         """No new steps; those under way may finish; then say how it ended, and let a standby lead."""
         notify(STOPPING)
         log.info("stopping")
-        leads = self.leadership.fence() is not None
+        leads = self.leadership.fence() is not None  # a standby has no say in the statuses of bots
         self.scheduler.shutdown()
         self.listener.stop()
         finished = self.crew.stop(self.settings.service.stop_timeout_s)

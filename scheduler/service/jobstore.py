@@ -101,6 +101,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def claim_due(self, now_ms: int) -> Claim:
         """Move every due row to its next fire and return those that this call moved."""
+        # Two transactions: the look holds no lock, and what changed since is caught by the swap.
         with self.database.read() as connection:
             due = connection.execute(self._due(now_ms / 1000)).all()
         rows, unreadable = self._readable(due)
@@ -176,9 +177,10 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def _readable(self, found: Iterable[Any]) -> tuple[list[tuple[JobRow, Any]], tuple[str, ...]]:
         rows, unreadable = [], []
-        if len(self._parsed) > MOST_KEPT:
+        if len(self._parsed) > MOST_KEPT:  # bots that are gone; what is there is parsed once more
             self._parsed.clear()
         for job_id, at, state in found:
+            # SQLite puts a blob into a column of text if it is given one; it is unreadable and no error.
             row = self._parsed.get(state) if isinstance(state, str) else None
             if row is None or row.id != job_id:
                 try:

@@ -26,14 +26,6 @@ TRIES: Final = 4
 SHORTEST_GRACE_MS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A bot that is late, and since when its bar was due (ms)."""
-
-    bot_id: int
-    due_ms: int
-
-
 def newest_bar(trigger: BarTrigger, now_ms: int) -> int:
     """Return the open time of the last bar that a bot on this trigger has been fired for by now."""
     closed = (now_ms - trigger.settle_ms) // trigger.length_ms * trigger.length_ms
@@ -45,17 +37,16 @@ def late_bots(
     cursors: Mapping[int, tuple[int | None, int | None]],
     now_ms: int,
     grace_ms: int,
-) -> tuple[Late, ...]:
+) -> tuple[int, ...]:
     """Compare what is committed with what had to be. Bots on a cron have no bar that is due at a time."""
     found = []
     for bot_id, row in jobs.items():
         trigger = row.trigger
         if not isinstance(trigger, BarTrigger) or bot_id not in cursors:
             continue
-        expected = newest_bar(trigger, now_ms - grace_ms)
         last_bar = cursors[bot_id][0]
-        if last_bar is None or last_bar < expected:
-            found.append(Late(bot_id, expected + trigger.length_ms + trigger.settle_ms))
+        if last_bar is None or last_bar < newest_bar(trigger, now_ms - grace_ms):
+            found.append(bot_id)
     return tuple(found)
 
 
@@ -70,7 +61,7 @@ class Lateness:
 
     def judge(
         self,
-        late: Iterable[Late],
+        late: Iterable[int],
         cursors: Mapping[int, tuple[int | None, int | None]],
         busy: Callable[[int], bool],
         last: Callable[[int], Outcome | None],
@@ -80,7 +71,7 @@ class Lateness:
         again: list[int] = []
         guilty: list[int] = []
         known, self._tries = self._tries, {}
-        for bot_id in (bot.bot_id for bot in late):
+        for bot_id in late:
             cursor = cursors[bot_id][0]
             tries, at, stood = known.get(bot_id, (0, 0, cursor))
             if stood != cursor:

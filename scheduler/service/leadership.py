@@ -99,7 +99,7 @@ class Leadership:
         self._asked.set()
         if self._thread.is_alive():
             self._thread.join(10.0)
-        lease, self._lease = self._lease, None
+        lease, self._lease = self._lease, None  # `fence` says None from here on, before others may lead
         if lease is not None:
             try:
                 with self._database.write() as connection:
@@ -139,7 +139,7 @@ class Leadership:
 
     def _live(self) -> None:
         while not self._stop.is_set():
-            if not (self._alone and self._until == float("inf")):
+            if not (self._alone and self._until == float("inf")):  # once had, it stays on SQLite
                 try:
                     self.attempt()
                 except Exception:  # without this thread nobody would ever lead again

@@ -51,7 +51,7 @@ class Listener:
 
         with psycopg.connect(self._url, autocommit=True, **postgres_arguments()) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
-            self._edited()
+            self._edited()  # after LISTEN: what was edited while nobody listened is seen by this look
             while not self._stop.is_set():
                 for _ in connection.notifies(timeout=PATIENCE_S):
                     self._edited()

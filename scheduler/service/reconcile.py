@@ -167,6 +167,7 @@ class Reconciliation:
             at = {}
         self._read(seen)
         if not self._begun:
+            # Rows that were read ahead may have got another status from the service that led until now.
             self._wishes = {i: replace(asked, status=seen[i][1]) for i, asked in self._wishes.items()}
         service = self._settings.service
         jobs, refused = admitted(
@@ -230,7 +231,7 @@ class Reconciliation:
     def _with_fault(self, bot: Bot, asked: Wish) -> Wish:
         """Keep a bot with a faulty row on its last good configuration, or stop it with the reason."""
         log.error("bot's row is not valid", bot=bot.id, why=asked.fault, runs_on=asked.row is not None)
-        if asked.row is None:
+        if asked.row is None:  # this service has just begun, and what ran before is in the bot's state only
             asked = replace(asked, row=self._from_state(bot))
         if asked.row is None:
             failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
@@ -252,6 +253,8 @@ class Reconciliation:
 
     def _write(self, jobs: Mapping[int, JobRow], at: Mapping[int, int | None]) -> Changes:
         now = self._clock.now_ms()
+        # `_jobs` is what the table holds as far as this service knows; unchanged rows are left alone, because
+        # rewriting one would move its fire.
         begun = frozenset(jobs) - frozenset(self._jobs)
         ended = frozenset(self._jobs) - frozenset(jobs)
         moved = frozenset(bot_id for bot_id, row in jobs.items() if self._jobs.get(bot_id, row) != row)
@@ -282,6 +285,7 @@ class Reconciliation:
             for status, bot_ids in wrong.items():
                 reason = "above the limit of bots that may run" if refused.issuperset(bot_ids) else None
                 bots.move_all(connection, bot_ids, status, now_ms=now, reason=reason)
+        # After the commit. What the database refused to move (`MOVES`) is not asked for at every pass.
         for status, bot_ids in wrong.items():
             for bot_id in bot_ids:
                 self._wishes[bot_id] = replace(self._wishes[bot_id], status=status)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from persistence import bots
 from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
-from scheduler.service.lateness import Late, Lateness, late_bots
+from scheduler.service.lateness import Lateness, late_bots, newest_bar
 from scheduler.service.triggers import BarTrigger, CronSchedule
 
 
@@ -194,8 +194,12 @@ def test_a_bot_whose_due_bar_is_missing_is_fired_again_and_charged_in_the_end():
     now = 100 * minute + 20_000
     cursors = {1: (97 * minute, None), 2: (None, None), 3: (99 * minute, None)}
     late = late_bots(rows, cursors, now, 10_000)
-    assert late == (Late(1, 100 * minute + 1500),)
-    assert late_bots(rows, cursors, 100 * minute + 9_000, 10_000) == (Late(1, 99 * minute + 1500),), "grace"
+    assert late == (1,)
+    assert newest_bar(rows[1].trigger, 100 * minute + 1_500) == 99 * minute
+    assert newest_bar(rows[1].trigger, 100 * minute + 1_499) == 98 * minute
+    cursors[3] = (98 * minute, None)
+    assert late_bots(rows, cursors, 100 * minute + 9_000, 10_000) == (1,), "grace"
+    assert late_bots(rows, cursors, 100 * minute + 11_500, 10_000) == (1, 3)
     lateness = Lateness(10_000)
     again, guilty = [], []
     for second in range(0, 1000, 5):
