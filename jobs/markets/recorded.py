@@ -19,8 +19,8 @@ over, the front goes on with the next one.
 What was fetched is recorded first and then read back, and the bots see what was read. So two processes that
 fetched different answers still see the same bars: those of the one that recorded first.
 
-Memory is a part of the run and two facts about what lies outside (`_Known`). It is never asked whether
-something is recorded, only what: forgetting it costs a question.
+Memory (`_Known`) holds a part of the run, which is final, and what the source was last known not to have.
+Forgetting it costs a question, never a bar.
 
 States of a wish for (after, until]: in memory -> answered; recorded -> read; beyond an end of the run ->
 fetched, recorded, read. No transaction is open while the source is asked.
@@ -92,7 +92,7 @@ def _open_time(bar: Bar) -> int:
 
 @dataclass(slots=True)
 class _Known:
-    """What this process knows of a series beside the database. Losing it costs a question, never a bar."""
+    """What this process knows of a series beside the database."""
 
     window: _Window | None = None
     empty_before: int | None = None  # from this open time to the first recorded bar the source has nothing

@@ -3,8 +3,8 @@
 **One thread owns everything.** Workers, backlog, clocks of retries and counters are touched by the crew's
 own thread only; others put a word into its inbox (`fire`, `lead`, `keep`, `let_go`, `stop`) and never wait
 for an answer. So there is no lock here, and no order of two calls of other threads that could be wrong.
-What others read is either a frozen value that is replaced as a whole (`state`) or one look-up in a dict
-(`busy_with`, `last_outcome`), which may be a tick old.
+What others read is either a frozen value that is replaced as a whole (`state`) or looked up in dicts
+(`busy_with`, `last_outcome`), and may be a tick old.
 
 **It touches no database**, so it goes on supervising while the database is frozen, which is when a
 supervisor is needed. What has to be written into a bot's row is put into `charges`; the loop writes

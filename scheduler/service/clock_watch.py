@@ -11,8 +11,8 @@ known from the boot clock where there is one (Linux); there a suspend is no step
 | the machine slept for s | +t+s | +t | +t+s | a suspend; always believed |
 
 All three are read at one look and kept for the next, so a step is told exactly once. What reacts to it may
-fail: the loop's other parts repair the schedule without it (`loop.py`). Differences below `NOTICED_MS`
-are forgotten and do not add up: that is how NTP slews a clock.
+fail: the loop's other parts then repair the schedule without it (`loop.py`), and only the alert is lost.
+Differences below `NOTICED_MS` are forgotten and do not add up: that is how NTP slews a clock.
 """
 
 import time

@@ -6,6 +6,8 @@
 | leading | the epoch | its deadline passes or a worker was refused: in doubt |
 | in doubt | None | the database confirms the lease: leading; another one has it: standby |
 
+The holder renews at a third of the lease's time; a standby asks twice a second.
+
 **Two clocks that are never compared.** The row says until when the lease is held by the database's clock, the
 holder keeps a deadline by its own monotonic one. What makes the second end before the first is the order
 of steps: the deadline counts from a moment taken before the renewal was sent, the row's from when the

@@ -10,7 +10,7 @@ parts and not the others, and the next one does them all. The parts, in the orde
 
 | part | why here | it fails, or the process dies in it |
 |---|---|---|
-| clock | a claim under a wrong clock would move every row into a wrong future | healed by "restore" |
+| clock | a claim under a wrong clock would move rows into a wrong future | healed by "restore"; not told |
 | lease | nothing below may be done by a service that does not lead | asked again; a standby takes over |
 | charges | one may stop a bot, which the reconciliation has to see | kept; after a death the bot hangs anew |
 | reconcile | a bot that was paused must not be claimed any more | see `reconcile.py` |
@@ -80,7 +80,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         run: runs.Run,
         clock: Clock,
     ) -> None:
-        super().__init__(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
+        super().__init__(timezone=UTC)
         self._event = threading.Event()  # others may call wakeup() before start() would make one
         # Its executors stay empty: due jobs go to the crew by the hundred, and not one by one.
         self.store = BotJobStore(database, user_id=settings.service.user_id)
