@@ -28,11 +28,11 @@ from jobs.bar.firing import Outcome
 from jobs.clock import Clock
 from jobs.settings import Settings
 from persistence.leases import Fence
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.backlog import Backlog, Batch
 from scheduler.crew.child import read_outcome
 from scheduler.crew.crew_state import Charge, CrewState
 from scheduler.crew.handle import COMMAND, Said, Worker
-from scheduler.service.jobrow import Alarm
 
 TICK_S: Final = 0.1
 LONGEST_GAP_S: Final = 2.0

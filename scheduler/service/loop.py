@@ -32,12 +32,12 @@ from persistence.database import Database
 from persistence.database_errors import DatabaseUnavailable
 from persistence.leases import Fence
 from persistence.notifications import Notification
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.crew import Crew
 from scheduler.crew.crew_state import Charge
 from scheduler.service import recovery
 from scheduler.service.clock_watch import ClockStep, ClockWatch
 from scheduler.service.every import Every
-from scheduler.service.jobrow import Alarm
 from scheduler.service.jobstore import BotJobStore
 from scheduler.service.lateness import Lateness, late_bots
 from scheduler.service.leadership import Leadership
