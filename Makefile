@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UPGRADE ?=
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url $(UPGRADE)
 SEED ?= 1
 N ?= 1000

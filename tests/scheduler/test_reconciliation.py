@@ -1,4 +1,4 @@
-"""The jobs follow the bots, whoever edits them (R1.6, R2.6, R2.7, R6.4, R8.5)."""
+"""The jobs follow the bots, whoever edits them (R1.1, R1.6, R2.6, R2.7, R6.4, R8.5)."""
 
 import json
 import time
