@@ -161,8 +161,12 @@ def _changes(due: Due, first_bar: int, rt: Runtime) -> dict[int, int]:
 
 
 def _seen(due: Due, rt: Runtime) -> list[tuple[Bar]]:
-    """Return the `lookback_bars` up to the cursor: what a changed strategy is warmed up on."""
-    return _stored(due, due.after - due.config.data.lookback_bars * interval_ms(due.series.interval), rt)
+    """Return the `lookback_bars` up to the cursor, and at least one: what a changed strategy is warmed up on.
+
+    The account is valued at the last close, so positions cannot move into an engine that has seen no bar.
+    """
+    length = max(1, due.config.data.lookback_bars) * interval_ms(due.series.interval)
+    return _stored(due, due.after - length, rt)
 
 
 def _stored(due: Due, after: int, rt: Runtime) -> list[tuple[Bar]]:

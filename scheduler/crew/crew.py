@@ -54,11 +54,11 @@ from jobs.bar.firing import Outcome
 from jobs.clock import Clock
 from jobs.settings import Settings
 from persistence.leases import Fence
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.backlog import Backlog, Batch
 from scheduler.crew.child import read_outcome
 from scheduler.crew.handle import COMMAND, Said, WorkerHandle
 from scheduler.crew.verdicts import LONGEST_SILENCE_S, Charge, Verdict, verdict_on
-from scheduler.service.jobrow import Alarm
 
 TICK_S: Final = 0.1  # how long the inbox is waited for: the pace at which workers are looked at
 LONGEST_GAP_S: Final = 2.0  # between two looks; a longer one means that this process itself was stopped

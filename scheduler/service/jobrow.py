@@ -7,19 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
+from scheduler.crew.alarm import Alarm
 from scheduler.service.triggers import InvalidSchedule, Trigger, parse_trigger
 
 FUNCTION: Final = "jobs.bar:run_bar"
 PREFIX: Final = "bot:"
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """A claimed fire: the bot, whose exchange it will call, and when it was due (ms)."""
-
-    bot_id: int
-    group: str
-    due_ms: int
 
 
 @dataclass(frozen=True, slots=True)

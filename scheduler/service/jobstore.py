@@ -46,7 +46,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 
 from persistence.database import Database
-from scheduler.service.jobrow import FUNCTION, PREFIX, Alarm, Claim, JobRow, UnreadableRow, parse_row
+from scheduler.crew.alarm import Alarm
+from scheduler.service.jobrow import FUNCTION, PREFIX, Claim, JobRow, UnreadableRow, parse_row
 from scheduler.service.triggers import moment
 
 MOST_KEPT: Final = 50_000  # parsed rows that are remembered, so that an unchanged row is not parsed again

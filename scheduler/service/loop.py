@@ -48,11 +48,11 @@ from persistence.database import Database
 from persistence.database_errors import DatabaseUnavailable
 from persistence.leases import Fence
 from persistence.notifications import Notification
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.crew import Crew
 from scheduler.crew.verdicts import Charge
 from scheduler.service import recovery
 from scheduler.service.clock_watch import ClockStep, ClockWatch
-from scheduler.service.jobrow import Alarm
 from scheduler.service.jobstore import BotJobStore
 from scheduler.service.lateness import SHORTEST_GRACE_MS, Lateness, late_bots
 from scheduler.service.leadership import Leadership

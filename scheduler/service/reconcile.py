@@ -45,7 +45,8 @@ from persistence import bots
 from persistence.bots import Bot
 from persistence.database import Database
 from persistence.ledger import steps
-from scheduler.service.jobrow import Alarm, JobRow
+from scheduler.crew.alarm import Alarm
+from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
 from scheduler.service.triggers import InvalidSchedule, trigger_for
 from strategies.config import parse_bot_config

@@ -317,6 +317,18 @@ def test_changed_parameters_take_over_what_the_bot_has(world):
     assert after[-3][2] == before[2], "cash is the bot's, not the configuration's"
 
 
+def test_a_bot_in_position_without_lookback_bars_takes_a_change_over(world):
+    """R3.7: the account is valued at the last close, so a rebuild needs one bar at least."""
+    rt = world()
+    bot = add(rt, config_text(lookback=0))
+    run_bars([bot], rt)
+    advance(rt, 3)
+    assert rows(rt, bot_steps, "positions")[-1] != ("[]",)
+    with rt.database.write() as connection:
+        connection.execute(trading_bots.update().values(config=config_text(lookback=0, size=2.0)))
+    assert advance(rt, 3) == (Outcome(bot, 1),)
+
+
 @pytest.mark.parametrize("risk", [{}, {"stop_loss_pct": 0.4, "take_profit_pct": 0.4}])
 def test_a_change_that_decides_nothing_leaves_the_ledger_as_it_would_have_been(world, risk):
     """R3.7, D9: account, position and protective orders are carried into the changed strategy."""

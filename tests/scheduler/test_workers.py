@@ -13,8 +13,8 @@ from scheduler_stage import SetClock, add_bots, settings_for, wait_for
 
 from persistence import bots
 from persistence.database import open_database
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.crew import Crew
-from scheduler.service.jobrow import Alarm
 
 WORKER = Path(__file__).with_name("misbehaving_worker.py")
 COMMAND = (sys.executable, str(WORKER))
@@ -168,7 +168,7 @@ def test_workers_do_not_outlive_their_parent(database):
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from scheduler_stage import SetClock, settings_for
-from scheduler.service.jobrow import Alarm
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.crew import Crew
 crew = Crew(settings_for({database.url!r}, workers={{"count": 1}}), SetClock(), command={COMMAND!r})
 crew.start()
