@@ -16,7 +16,6 @@ from typing import Any, Final
 import backtrader as bt
 from backtrader.utils import num2date
 
-from strategies.engine.construction import quickly
 from strategies.engine.engine_errors import EngineError, NotCarriable
 from strategies.engine.machine.feed import new_feed
 from strategies.engine.machine.kept_lines import Horizon
@@ -131,7 +130,7 @@ class Machine:
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
-        with self.numbers, quickly():
+        with self.numbers:
             _run_to_the_loop(cerebro)
         self.broker = cerebro._broker
         self.strategies: list[Any] = cerebro.runningstrats
