@@ -13,9 +13,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from strategies.engine.built import Live
+from strategies.engine.built import Built
 from strategies.engine.bytes.state import unseal
 from strategies.engine.engine_errors import CodeChanged, EngineError, HistoryTooShort
+from strategies.engine.machine.analysis import analysis_of
 from strategies.engine.machine.cerebro import Configure
 from strategies.engine.machine.feed import stamps_of, values_of
 from strategies.engine.rebuild import SUPPRESSED, deepen, take_over
@@ -40,14 +41,14 @@ class Engine:
         if len({feed.name for feed in self.feeds}) < len(self.feeds):
             raise EngineError("two feeds have the same name")
         self._shifts = stamps_of(self.feeds)
-        self._live = Live(configure, self.feeds)
+        self._built = Built(configure, self.feeds)
         self._volatile: tuple[int, ...] | None = None
         self._held: bytes | None = None  # the state that the live objects are in
 
     @property
     def fingerprint(self) -> str:
         """Hash of format, feeds, code and parameters; a state of another one raises CodeChanged."""
-        return self._live.fingerprint.hex()
+        return self._built.fingerprint.hex()
 
     def check(self) -> None:
         """Raise NotCarriable if the state before the first bar cannot be written."""
@@ -77,8 +78,8 @@ class Engine:
     def trading_from(self, state: bytes, open_time: int | None) -> bytes:
         """Return the state with orders rejected on bars before `open_time` (ms); None allows all."""
         self._enter(state)
-        self._live.counters.trade_from = open_time
-        self._held = self._live.dump()
+        self._built.counters.trade_from = open_time
+        self._held = self._built.dump()
         return self._held
 
     def replay(
@@ -112,7 +113,7 @@ class Engine:
         `rows` are the stored bars up to the last one that the old state has seen. They are replayed
         with orders suppressed.
         """
-        live = self._live
+        built = self._built
         same = True
         try:
             self.check_state(old_state)
@@ -121,31 +122,31 @@ class Engine:
         self.replay(rows, trade_from=SUPPRESSED, keep_last=1)
         self._held = None
         if same:
-            deepen(live, old_state)
+            deepen(built, old_state)
         else:
-            take_over(live, old_state)
-        self._held = live.dump()
+            take_over(built, old_state)
+        self._held = built.dump()
         return self._held
 
     def check_state(self, state: bytes) -> None:
         """Raise StateInvalid or CodeChanged if the header says that this engine cannot read the state."""
-        unseal(state, self._live.fingerprint)
+        unseal(state, self._built.fingerprint)
 
     def _run(
         self, rows: Iterable[Row], changes: Mapping[int, int | None], keep_last: int | None
     ) -> tuple[Step, ...]:
-        live = self._live
+        built = self._built
         steps: deque[Step] = deque(maxlen=keep_last)
         for row in rows:
-            live.tidy()
+            built.tidy()
             if changes:
                 for bar in row:
                     if bar is not None and bar.open_time in changes:
-                        live.counters.trade_from = changes[bar.open_time]
+                        built.counters.trade_from = changes[bar.open_time]
             self._drive(row)
             steps.append(self._result(b""))
         if steps:
-            self._held = live.dump()
+            self._held = built.dump()
             steps[-1] = replace(steps[-1], state=self._held)
         return tuple(steps)
 
@@ -157,25 +158,25 @@ class Engine:
     def analysis(self, state: bytes) -> dict[str, Any]:
         """Return what each analyzer would report if the run ended here, as plain values by name."""
         self._enter(state)
-        return self._live.analysis()
+        return analysis_of(self._built.machine)
 
     def _initial(self, depths: dict[int, int], trade_from: int | None) -> bytes:
         self._held = None
-        live = self._live
+        built = self._built
         if self._volatile is None:
             # What chance or the date decides in __init__ is not the same on another engine.
-            self._volatile = live.differing(Live(self.configure, self.feeds)) if live.contents else ()
-        live.set_volatile(self._volatile)
-        live.reset(depths)
-        live.counters.trade_from = trade_from
-        self._held = live.dump()
+            self._volatile = built.differing(Built(self.configure, self.feeds)) if built.contents else ()
+        built.set_volatile(self._volatile)
+        built.reset(depths)
+        built.counters.trade_from = trade_from
+        self._held = built.dump()
         return self._held
 
     def _enter(self, state: bytes) -> None:
         """Make the live objects those of this state, and consider them lost until `_leave`."""
         held, self._held = self._held, None
         if held is None or (held is not state and held != state):
-            self._live.load(state)
+            self._built.load(state)
 
     def _drive(self, bars: Row) -> None:
         if len(bars) != len(self.feeds):
@@ -188,20 +189,20 @@ class Engine:
         if not stamped:
             raise EngineError("a step needs at least one bar")
         first, last = min(stamp for _, _, stamp in stamped), max(stamp for _, _, stamp in stamped)
-        before = self._live.counters.stamp
+        before = self._built.counters.stamp
         if before is not None and first <= before:
             raise EngineError(f"the bar of {first} is not after the last one, of {before}")
-        self._live.drive([(at, values_of(bar, stamp)) for at, bar, stamp in stamped], last)
+        self._built.drive([(at, values_of(bar, stamp)) for at, bar, stamp in stamped], last)
 
     def _leave(self) -> Step:
-        state = self._live.dump()
+        state = self._built.dump()
         self._held = state
         return self._result(state)
 
     def _result(self, state: bytes) -> Step:
-        live = self._live
-        orders, trades = live.recorder.taken()
-        broker = live.machine.broker
+        built = self._built
+        orders, trades = built.recorder.taken()
+        broker = built.machine.broker
         return Step(
             state=state,
             orders=orders,

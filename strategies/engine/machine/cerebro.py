@@ -18,6 +18,7 @@ from backtrader.utils import num2date
 
 from strategies.engine.engine_errors import EngineError, NotCarriable
 from strategies.engine.machine.feed import new_feed
+from strategies.engine.machine.gate import gate
 from strategies.engine.machine.kept_lines import Horizon
 from strategies.engine.machine.supplements import carry_analyzers, carry_histories
 from strategies.values import Feed
@@ -34,7 +35,7 @@ class _Started(BaseException):
 class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no types
     """A Cerebro that stops where the loop over the bars would begin."""
 
-    closed = False  # orders are rejected, see `live.gate`
+    closed = False  # orders are rejected, see `gate`
 
     def _runnext(self, runstrats: list[Any]) -> None:
         del runstrats
@@ -137,6 +138,7 @@ class Machine:
         for data in self.pushed:
             data.plain = not (data._filters or data._tzinput or data.p.fromdate or data.p.todate)
             data.reads_ahead = bool(data._filters) and not cerebro._doreplay
+        gate(self.broker)
         carry_histories(self.broker)
         for strategy in self.strategies:
             carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])

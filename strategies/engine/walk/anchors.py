@@ -27,6 +27,7 @@ import backtrader as bt
 from backtrader.linebuffer import LineBuffer
 
 from strategies.engine.bytes import numeric
+from strategies.engine.bytes.kinds import KINDS
 from strategies.engine.bytes.refusals import (
     NEVER,
     attributes_of,
@@ -35,12 +36,9 @@ from strategies.engine.bytes.refusals import (
     refused,
 )
 from strategies.engine.bytes.vocabulary import is_backtrader, remembered
-from strategies.engine.bytes.writing import CONTENTS
 from strategies.engine.engine_errors import NotCarriable
 from strategies.engine.machine.kept_lines import Horizon, keep_tail
 from strategies.engine.walk.baseline import (
-    LIST,
-    MAPPING,
     PLAIN,
     STRUCTURE,
     Container,
@@ -114,7 +112,7 @@ class Anchors:
         self._empty = [
             each
             for each in self.containers
-            if each.kind in (LIST, MAPPING) and not each.thing and not each.users
+            if issubclass(each.kind.cls, list | deque | dict) and not each.thing and not each.users
         ]
         self._empty_things = [each.thing for each in self._empty]
         empty = {id(each) for each in self._empty}
@@ -159,7 +157,7 @@ class Anchors:
             owner = self.objects[holder]
             if "[" in part:
                 return True  # inside of a tuple, which does not change
-            if type(owner) in CONTENTS:
+            if type(owner) in KINDS:
                 if any(item is thing for item in (owner.values() if isinstance(owner, dict) else owner)):
                     return True
             elif attributes_of(owner).get(part) is thing:
@@ -227,7 +225,7 @@ class Anchors:
                 if type(value) not in PLAIN:
                     self._visit(value, number, f"[{at}]", strict=strict)
                     keeps_count |= type(value) is count
-        self.containers.append(Container(number, thing, None, users=strict, always=keeps_count))
+        self.containers.append(Container(number, thing, users=strict, always=keeps_count))
 
     def _pairs(self, number: int, thing: Any, *, strict: bool) -> None:
         for key, value in thing.items():
@@ -263,7 +261,7 @@ class Anchors:
         for name in instance.holding:
             value = names[name]
             kind = type(value)
-            if kind not in PLAIN and (id(value) not in known or kind in CONTENTS):
+            if kind not in PLAIN and (id(value) not in known or kind in KINDS):
                 self._visit(value, number, name, strict=False)
 
     def _expand_users(self, number: int, thing: Any) -> None:
@@ -273,7 +271,7 @@ class Anchors:
             if type(value) in PLAIN:
                 continue
             own = not (mixed and (name in STRUCTURE or name in RESERVED))
-            if own or (name not in STRUCTURE and (id(value) not in known or type(value) in CONTENTS)):
+            if own or (name not in STRUCTURE and (id(value) not in known or type(value) in KINDS)):
                 self._visit(value, number, name, strict=own)
 
     def _expand_base(self, number: int, thing: Any, base: type, *, strict: bool) -> None:
@@ -283,7 +281,7 @@ class Anchors:
         else:
             for at, value in enumerate(thing):
                 self._visit(value, number, f"[{at}]", strict=strict)
-        self.containers.append(Container(number, thing, base, users=self.is_users(number)))
+        self.containers.append(Container(number, thing, users=self.is_users(number)))
 
     def _expand_structure(self, number: int, thing: Any) -> None:
         """Lines and what calculates below: held in containers that do not change and are not watched."""
@@ -305,7 +303,7 @@ class Anchors:
         holder, part = self.holder[number], self.part[number]
         while holder >= 0:
             thing = self.objects[holder]
-            if type(thing) not in CONTENTS:
+            if type(thing) not in KINDS:
                 return is_users_class(type(thing)) and not (
                     part in RESERVED or (isinstance(thing, FILLED_BY_BACKTRADER) and part in STRUCTURE)
                 )
@@ -328,7 +326,7 @@ def kind_of(cls: type) -> int:
     """Return what the walk does with the instances of a class."""
     if cls in PLAIN:
         return NOTHING
-    if cls in CONTENTS or numeric.is_mutable_class(cls):
+    if cls in KINDS or numeric.is_mutable_class(cls):
         return CONTAINER
     if issubclass(cls, UNCHANGING) or not is_plain_class(cls):
         return NOTHING if issubclass(cls, SIMPLE) else FIXED_KIND
@@ -355,5 +353,5 @@ def role_of(cls: type) -> Role | None:
         issubclass(cls, LineBuffer),
         issubclass(cls, bt.LineRoot),
         is_users_class(cls),
-        base if base in CONTENTS else None,
+        base if base in KINDS else None,
     )

@@ -15,11 +15,12 @@ from operator import is_
 from random import Random, SystemRandom
 from typing import Any, Final
 
+from strategies.engine.bytes.kinds import KINDS
 from strategies.engine.bytes.numeric import is_mutable_class
 from strategies.engine.bytes.refusals import attributes_of, container_base, is_plain_class, refused
 from strategies.engine.bytes.vocabulary import is_backtrader, remembered
 from strategies.engine.engine_errors import NotCarriable
-from strategies.engine.walk.baseline import KINDS, PLAIN, Container, Instance, is_users_class
+from strategies.engine.walk.baseline import PLAIN, Container, Instance, is_users_class
 from strategies.engine.walk.reach import ATTRIBUTE, MISSING, Reached, is_library, owner_of, split
 
 CONTAINERS: Final = (list, dict, set, deque, bytearray)
@@ -112,7 +113,7 @@ class Globals:
         seen.add(id(value))
         base = container_base(cls) or cls
         if base in KINDS or is_mutable_class(cls):
-            self._watch_container(text, value, base, seen)
+            self._watch_container(text, value, seen)
         elif base is tuple:
             for at, item in enumerate(value):
                 self._watch(f"{text}[{at}]", item, seen)
@@ -121,10 +122,10 @@ class Globals:
             for name, item in attributes_of(value).items():
                 self._watch(f"{text}.{name}", item, seen)
 
-    def _watch_container(self, text: str, value: Any, base: type, seen: set[int]) -> None:
+    def _watch_container(self, text: str, value: Any, seen: set[int]) -> None:
         if _size_of(value) > LARGEST:
             return
-        self._things.append((text, Container(0, value, base if base in KINDS else None, users=True)))
+        self._things.append((text, Container(0, value, users=True)))
         items = (
             value.values() if isinstance(value, dict) else value if isinstance(value, list | deque) else ()
         )

@@ -18,10 +18,11 @@ import pytest
 from runs import X, bars, configured, stepped
 
 from strategies.engine import CodeChanged, Engine, StateInvalid
+from strategies.engine.bytes import tags
 from strategies.engine.bytes.reading import WRONG, Reader
 from strategies.engine.bytes.state import HEADER, seal, unseal
 from strategies.engine.bytes.vocabulary import Names
-from strategies.engine.bytes.writing import RANDOM, Writer
+from strategies.engine.bytes.writing import Writer
 
 
 class Mood(Enum):
@@ -124,7 +125,7 @@ WORDS = random.Random(4).getstate()[1]
 )  # fmt: skip
 def test_what_is_no_state_of_a_random_generator_is_refused_unheard(state):
     writer = Writer({}, NAMES)
-    writer.out.append(RANDOM)
+    writer.out.append(tags.RANDOM)
     writer.put(state)
     with pytest.raises((StateInvalid, *WRONG)):
         Reader(bytes(writer.out), lambda number: number, NAMES).get()
@@ -178,7 +179,7 @@ def test_bytes_of_anybody_are_refused_and_execute_nothing():
         if rng.random() < 0.3:
             del body[rng.randrange(len(body)) :]
         try:
-            engine._live.load(seal(bytes(body), mark))  # with a checksum that fits
+            engine._built.load(seal(bytes(body), mark))  # with a checksum that fits
         except (StateInvalid, CodeChanged):
             refused += 1
     peak = tracemalloc.get_traced_memory()[1]
@@ -303,6 +304,6 @@ def test_a_line_where_a_number_belongs_is_not_asked_for_anything(put):
     """Lines compute when they are compared or looked into, and raise when there are no bars yet."""
     engine, forger = Engine(bt.Cerebro.getbroker, X), Engine(bt.Cerebro.getbroker, X)
     forger.initial()
-    put(forger._live)
+    put(forger._built)
     with pytest.raises(StateInvalid):
-        engine.step(forger._live.dump(), (bars(1)[0],))
+        engine.step(forger._built.dump(), (bars(1)[0],))
