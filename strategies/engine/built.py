@@ -5,8 +5,8 @@ it returned last, or in disorder, and then nobody asks them anything before a `l
 
 Why a load is right, whatever the objects went through before:
 
-- The *baseline* is the engine as it was built. The walk (`anchors`) numbers its objects and keeps what each
-  of them held. Engines of one fingerprint build the same objects in the same order, so a number means the
+- The *baseline* is the engine as it was built. The walk (`anchors`) numbers its objects and keeps what they
+  held. Engines of one fingerprint build the same objects in the same order, so a number means the
   same in every process. What `__init__` of a strategy fills by chance or by the date is found by building
   twice (`differing`) and then written always (`volatile`); of the rest a state has a digest (`foundation`).
 - A *dump* is what differs from the baseline now, found by comparing and not by keeping a list of changes:
@@ -26,9 +26,9 @@ What a dump may leave out, and what makes up for it:
 What is left out is dropped from the objects by the same dump. So an engine that goes on with its objects
 and one that loads the bytes decide and write the same: a step is a function of its arguments.
 
-The order of a dump follows from that. What is forgotten goes before anything is written. Objects go before
-containers, because what they mention decides which containers are still in use. The broker's books on orders
-go last: only when all else is written is it known which orders somebody holds.
+The order of a dump follows from that. What is forgotten goes before anything is written. Objects go
+before containers, because what they mention decides which containers are still in use. The broker's books
+on orders go last: only when all else is written is it known which orders somebody holds.
 
 Nothing is written to anywhere, so a failure leaves no trace but disorder, which the next load puts right:
 
@@ -106,7 +106,7 @@ class Built:
         # The tails of all lines, written and read in bulk; and which of them a strategy can name.
         self.line_tails = form.LineTails(anchors.lines)
         self.visible = _visible(machine, anchors)
-        # Containers of the strategy's own, a digest of each as it was built, and those to write always.
+        # Containers of the strategy's own, digests of them as they were built, and those to write always.
         self.user_containers = [container for container in anchors.containers if container.users]
         self.contents = {container.number: self._digest(container) for container in self.user_containers}
         self.volatile: tuple[int, ...] = ()
@@ -114,7 +114,7 @@ class Built:
         self.late = frozenset(
             anchors.numbers[id(book)] for book in books_of(machine.broker) if id(book) in anchors.numbers
         )
-        # How many indicators each strategy has. One that is made later would be in no state.
+        # How many indicators the strategies have. One that is made later would be in no state.
         self.structure = [(strategy, _made(strategy)) for strategy in machine.strategies]
         # Until something is loaded or reset there is nothing to put back.
         self._as_built = True

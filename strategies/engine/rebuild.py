@@ -1,12 +1,26 @@
 """Taking a bot over when its code, parameters or history changed: what is its own, not its bars.
 
-The stored bars are replayed with orders suppressed, which warms the indicators up; then the account,
-the positions, the open orders and trades and the numbers of the former state move in. With the same
-fingerprint everything but what is calculated from bars moves in, exactly.
+A state is of one code; no other code can load it, since its numbers mean the objects of that code. What
+the bot *owns* does not depend on the code: cash, positions, open orders, open trades, numbers. What it
+*calculates* follows from the stored bars. So the bars are replayed with orders suppressed, which makes
+everything that is calculated; then what is owned moves in. In that order: the replay resets the objects,
+and orders that moved in before would be filled by bars of the past.
+
+    the fingerprint is | moves in                                     | `rebuild` of
+    another one        | the account, orders and trades (`take_over`) | edited code or parameters
+    the same           | all but what is calculated (`deepen`)        | a history that was too short
+
+A state of other code is read without that code, which rests on two things in the format. Broker, feeds
+and strategies stand first among the numbers, and the state says how many there are (`built.roots`), so
+these few can be told; whatever else a number means, a stand-in is put there. And what a container of
+theirs held stands with its name (`built._write_container`). It is read twice: the first time for what the
+numbers are, because a container may be mentioned before its content comes.
 
 A strategy of changed code gets its former attributes only if it asks for them, with a method
 `carry_over(self, old)`, where `old` maps names to values; without one it keeps references to orders
 under the same name, because an order that is forgotten is sent twice.
+
+Nothing is written: if it raises, the caller has the old state, and the engine loads at the next call.
 """
 
 from typing import Any, Final
@@ -117,7 +131,7 @@ class Former:
         return made
 
     def bars_of(self, at: int) -> int:
-        """How many bars a feed had: the lines of the feeds stand first, seven each."""
+        """How many bars a feed had: the lines of the feeds stand first, seven to a feed."""
         return self.lengths[7 * at]
 
 

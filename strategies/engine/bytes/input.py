@@ -1,7 +1,7 @@
 """The bytes of a state while they are read: the mirror of `output`, for bytes that nobody vouches for.
 
 Nothing is made before there are bytes for it: a count is compared with what is left, a value in a value
-has a deepest level. So a forged state costs no more memory than its own length, and no deeper a stack
+has a deepest level. So a forged state costs no more memory than its own length, and not much deeper a stack
 than a strategy could have built.
 """
 
@@ -49,7 +49,7 @@ class Input(ABC):
         return number | byte << shift
 
     def length(self) -> int:
-        """Return a count of things that take a byte each at least."""
+        """Return a count of things that take at least a byte apiece."""
         number = self.size()
         if number > len(self.raw) - self.at:
             raise StateInvalid("a length beyond the end")

@@ -2,7 +2,7 @@
 
 One `Kind` says all that the engine has to know of a type: its bytes (written, read anew, read into the
 one that is there) and its baseline (saved, compared, put back). A new kind is one more entry of `KINDS`
-and a tag at the end of `tags`; nothing else asks what type a container is.
+and a tag at the end of `tags`; if it can hold objects, the walk has to look into it too (`anchors`).
 
 A container of the baseline keeps its identity for ever: `fill` and `restore` change the content of the
 object that is there, because a strategy, an indicator and Backtrader may all hold it. The methods are

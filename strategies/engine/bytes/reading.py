@@ -1,20 +1,22 @@
 """Bytes to values: the inverse of `writing`, for bytes that nobody vouches for.
 
 The checksum of a state is no signature, so a body is read as if an enemy had written it. What it may cost
-and do is bounded by four rules, and each of them has one home:
+and do is bounded by four rules, every one with one home:
 
-- memory: a length is compared with the bytes that are left before anything is made (`Input.length`, `take`);
+- memory: a length is compared with the bytes that are left before anything is made (`Input.length`,
+  `take`);
 - stack: values in values have a deepest level (`Input.nested`);
-- code: classes and functions are looked up among what the strategy's modules hold (`vocabulary.Names`), and
-  nothing is imported, not even for a time zone (`zones`);
-- calls: objects are made without their class and filled past it (`objects`, `kinds`), so that nothing runs
-  but this package, and what is handed to a library's own setter is looked at first (`kinds._fill_random`).
+- code: classes and functions are looked up among what the strategy's modules hold (`vocabulary.Names`),
+  and nothing is imported, not even for a time zone (`zones`);
+- calls: objects are made without their class and filled past it (`objects`, `kinds`), so that nothing
+  runs but this package, and what is handed to a library's own setter is looked at first, here
+  (`kinds._fill_random`) or there.
 
-Within these rules the reader believes what it finds: it does not check for every tag that the value is of a
-kind that fits. A wrong index, a missing attribute, a text where a number belongs then fall over as one of
-`WRONG`, which who holds the reader (`built.load`, `rebuild.Former`) turns into StateInvalid. That is enough,
-because a state that fell over in the middle leaves nothing: `load` starts from the baseline, always.
-A reader must therefore never be caught and continued.
+Within these rules the reader believes what it finds: it does not check for every tag that the value is of
+a kind that fits. A wrong index, a missing attribute, a text where a number belongs then fall over as one
+of `WRONG`, which who holds the reader (`built.load`, `rebuild.Former`) turns into StateInvalid. That is
+enough, because a state that fell over in the middle leaves nothing: `load` starts from the baseline,
+always. A reader must therefore never be caught and continued.
 """
 
 from collections.abc import Callable

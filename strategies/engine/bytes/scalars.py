@@ -1,6 +1,6 @@
 """Values that cannot change, exactly: what is read is the same as what was written, to the last bit.
 
-`SCALARS` has one entry a type, with how it is written and how it is read back under each tag that the
+`SCALARS` has one entry a type, with how it is written and how it is read back under every tag that the
 writing may choose. A new type is one more entry (and a tag at the end of `tags`). What can change, and
 what has to be the same object afterwards, is in `kinds` and `objects`.
 """

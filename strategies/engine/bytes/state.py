@@ -2,9 +2,20 @@
 
     magic 4 | version 1 | packing 1 | fingerprint 12 | checksum 8 | body (deflated if packing is 1)
 
-The checksum covers everything else, so a changed bit is found before anything is read. It is no
-signature: a body is read as if anybody could have written it (see `reading`). Nothing here writes a
-file or a row; who dies in the middle leaves the former state.
+The header is read in this order, and no other would do: first whether these are bytes of this format at
+all, then whether they are whole, then whose they are. A cut state is thus never taken for one of other
+code, which would start a rebuild and throw it away. The checksum covers everything else, so a changed bit
+is found before anything is read. It is no signature: a body is read as if anybody could have written it
+(see `reading`).
+
+The body stands in the order in which it can be used: the counters say whether the baseline is the right
+one (`built.foundation`); the lines come before the objects because they are written in bulk and their
+number is known; the objects come last because only they refer to others. `rebuild` reads the same bytes
+without the engine that wrote them: it skips the lines by their head, and of the objects it keeps what the
+first few hold.
+
+A version that changes any of this gets a new `VERSION`, and the states of the old one are rebuilt from the
+stored bars. Nothing here writes a file or a row: a process that dies in the middle leaves the former state.
 """
 
 import struct
@@ -133,7 +144,7 @@ class LineTails:
     def _regular_head(
         self, out: bytearray, count: int, floors: tuple[int, ...], used: tuple[bool, ...]
     ) -> list[int]:
-        """Write the head of lines that are `count` bars long or not used; return how much each keeps."""
+        """Write the head of lines that are `count` bars long or not used; return how much they keep."""
         if floors != self._floors or used != self._used:
             self._floors, self._used = floors, used
             self._chunks = _regular_chunks(floors, used, self._lines[0]._horizon.whole)
@@ -169,7 +180,7 @@ def _chunks(
 ) -> list[bytes]:
     """Return the head in pieces, between which the length of the longest line belongs.
 
-    `irregular` has for each line how many values lie beyond the present one, and its extension.
+    `irregular` has per line how many values lie beyond the present one, and its extension.
     """
     chunks = [bytearray(varint(len(counts)) + varint(whole))]
     length = floor = -1
@@ -205,7 +216,7 @@ def skip_lines(reader: Input) -> list[int]:
 def _read_head(
     reader: Input, number: int, whole: int
 ) -> tuple[list[int], list[int], list[int], dict[int, tuple[int, int]]]:
-    """Return lengths, floors and how many values are there of each line; of the irregular what they add."""
+    """Return lengths, floors and how many values are there of a line; of the irregular what they add."""
     raw, position = reader.raw, reader.at
     lengths, floors, kept_of = [], [], []
     irregular = {}

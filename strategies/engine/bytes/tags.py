@@ -18,6 +18,6 @@ STRINGS_OF_ONE_BYTE: Final = NONE - FIRST_STRING
 SEVEN_BITS: Final = 0x7F
 # What is said twice is numbered the first time; a longer text is not worth a number (bytes of UTF-8).
 SHORT_STRING: Final = 64
-# Levels of values in values. A reader allows twice as many, because it counts a level that a writer does not:
-# an object that is a container as well.
+# Levels of values in values, for a writer. A reader allows twice as many: its limit is for forged bytes, and
+# nothing that was written may ever meet it.
 DEEPEST: Final = 200

@@ -8,7 +8,7 @@ counted, not stored: a reader meets the objects in the same order and so gives t
 The same values give the same bytes in every process, which is what makes a step a pure function: nothing
 here depends on an address, on the order of a hash (see `kinds` for sets) or on what was written before.
 
-What a type looks like stands in one place each: `scalars`, `kinds`, `objects`. Here they become one table.
+What a type looks like stands in one place: `scalars`, `kinds`, `objects`. Here they become one table.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Bars that are pushed in, one at a time, by whoever drives the engine."""
+"""Bars that are pushed in, one at a time, from outside the loop."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -1,9 +1,37 @@
 """The objects of a built engine, numbered; what differs from how they were built; and back again.
 
-A freshly built engine of the same code and parameters is the baseline. Everything reachable from it
-is an anchor with a number, the same in every process, because the walk follows attributes and items
-in their order. A state holds only the anchors that differ. To load one, whatever differs now is put
-back to the baseline first, so nothing of a former state survives. See `baseline` for one object.
+Everything that is reachable from the roots (broker, feeds, strategies, Cerebro) and can change is an
+anchor. Its number is its place in a walk that takes attributes and items in their own order. Engines of
+one fingerprint run the same constructors with the same arguments, so the walk meets the same things in
+the same order in every process. A constructor that lets chance decide which objects there are has another
+fingerprint every time; if chance decides on contents only, `built.differing` finds them. Numbers are the
+only pointers in a state.
+
+The walk happens once, before the first bar, and takes the baseline as it goes. After it these hold:
+
+- An anchor stays the object that it is. Whatever the strategy binds to a name, the anchor keeps its
+  number and is restored with the rest, because its id is in `numbers` and the engine holds a reference to
+  it: no new object can be given the same id.
+- Every object that a state tells of is an anchor or was made after the build; the latter are written in
+  full where they are first met (`writing`).
+- What is no anchor cannot change, or is not the strategy's to change: plain values, classes, functions,
+  and Backtrader's tables that are set up once (`baseline.STRUCTURE`).
+
+What the user's own code holds is looked at strictly: something that could not be carried is refused here,
+with its path, before a bar is stepped, and not at the bar at which it is first used. Of Backtrader's own
+objects a stranger is let pass, because Backtrader does not change it.
+
+A dump asks all anchors whether they differ. A strategy has hundreds and few of them change at a bar, so
+they are asked in bulk, by how likely a change is:
+
+    busy     asked one by one: strategies, brokers, analyzers, feeds, the user's objects
+    quiet    one comparison over all their values at once, one by one only if that finds something
+    static   no code sets their attributes after the start; only whether one was added is looked at
+    empty    containers that were empty: one `any` over all of them
+
+Which group an object is in is only a matter of speed, but for `static`: there the claim is that nobody
+writes the attribute, which is read from the bytecode of Backtrader's class (`baseline.is_static`) and of
+all that the user's code reaches (`reach`). See `baseline` for one object.
 """
 
 from collections import deque
@@ -92,37 +120,39 @@ class Anchors:
         self._static: list[Instance] = []
         self._quiet: list[Instance] = []
         self._busy: list[tuple[Instance, bool]] = []
-        names = {id(each.keys): each.keys for each in self.instances}
+        names = {id(instance.keys): instance.keys for instance in self.instances}
         touched = {number for number, keys in names.items() if not written.isdisjoint(keys)}
-        for each in self.instances:
-            if each.static and id(each.keys) not in touched:
-                self._static.append(each)
+        for instance in self.instances:
+            if instance.static and id(instance.keys) not in touched:
+                self._static.append(instance)
                 continue
-            each.watch()
-            if each.is_quiet():
-                self._quiet.append(each)
+            instance.watch()
+            if instance.is_quiet():
+                self._quiet.append(instance)
             else:
-                self._busy.append((each, is_feed(each.thing)))
-        self._static_names = [each.names for each in self._static]
+                self._busy.append((instance, is_feed(instance.thing)))
+        self._static_names = [instance.names for instance in self._static]
         self._static_sizes = list(map(len, self._static_names))
-        self._quiet_names = [each.names for each in self._quiet]
+        self._quiet_names = [instance.names for instance in self._quiet]
         self._quiet_sizes = list(map(len, self._quiet_names))
-        self._quiet_values = tuple(chain.from_iterable(each.values for each in self._quiet))
+        self._quiet_values = tuple(chain.from_iterable(instance.values for instance in self._quiet))
         # Most containers are empty at the start and when a bar is over.
         self._empty = [
-            each
-            for each in self.containers
-            if issubclass(each.kind.cls, list | deque | dict) and not each.thing and not each.users
+            container
+            for container in self.containers
+            if issubclass(container.kind.cls, list | deque | dict)
+            and not container.thing
+            and not container.users
         ]
-        self._empty_things = [each.thing for each in self._empty]
-        empty = {id(each) for each in self._empty}
-        self._filled = [each for each in self.containers if id(each) not in empty]
+        self._empty_things = [container.thing for container in self._empty]
+        empty = {id(container) for container in self._empty}
+        self._filled = [container for container in self.containers if id(container) not in empty]
 
     def changed_containers(self) -> list["Container"]:
         """Return the containers whose content is not as it was built, in the order of their numbers."""
-        found = [each for each in self._filled if each.changed()]
+        found = [container for container in self._filled if container.changed()]
         if any(self._empty_things):
-            found += [each for each in self._empty if each.thing]
+            found += [container for container in self._empty if container.thing]
         found.sort(key=_number)
         return found
 
@@ -131,13 +161,13 @@ class Anchors:
 
         Most never change: one pass over all their values says so.
         """
-        found = [each for each, feed in self._busy if feed or each.changed()]
+        found = [instance for instance, feed in self._busy if feed or instance.changed()]
         if list(map(len, self._static_names)) != self._static_sizes:
-            found += [each for each in self._static if each.changed()]
+            found += [instance for instance in self._static if instance.changed()]
         if list(map(len, self._quiet_names)) != self._quiet_sizes or not all(
             map(is_, chain.from_iterable(names.values() for names in self._quiet_names), self._quiet_values)
         ):
-            found += [each for each in self._quiet if each.changed()]
+            found += [instance for instance in self._quiet if instance.changed()]
         found.sort(key=_number)
         return found
 
@@ -294,9 +324,9 @@ class Anchors:
             if id(data) not in known:
                 self._add(data, number, f"datas[{at}]")
         for kind in attributes.get("_lineiterators", NONE).values():
-            for at, each in enumerate(kind):
-                if id(each) not in known:
-                    self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
+            for at, below in enumerate(kind):
+                if id(below) not in known:
+                    self._add(below, number, f"{type(below).__name__.lower()}[{at}]")
 
     def is_users(self, number: int) -> bool:
         """Whether an attribute of a class that is not Backtrader's holds this container."""
@@ -311,8 +341,8 @@ class Anchors:
         return False
 
 
-def _number(each: "Instance | Container") -> int:
-    return each.number
+def _number(watched: "Instance | Container") -> int:
+    return watched.number
 
 
 @remembered

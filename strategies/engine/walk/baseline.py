@@ -1,8 +1,19 @@
 """How an object or a container was built, whether it still is like that, and how to make it so again.
 
-Comparison is by identity, at the speed of C: equality is overloaded on lines and blurs 0, False and
--0.0. Numbers and texts that are equal to the last bit count as the same, so that the result does not
-depend on how a value came about.
+Three methods make one promise: `restore` puts back what `changed` would find. So `changed` may say yes too
+often (then a little more is written, or put back, than needed), but never no when something has changed.
+
+Comparison is by identity, at the speed of C: equality is overloaded on lines and blurs 0, False and -0.0.
+What is not the same object is compared once more before it is written, and numbers and texts that are
+equal to the last bit count as the same (`kinds.same`): otherwise the bytes would depend on how a value
+came about, and an engine that goes on with its objects would write others than one that loaded them.
+
+The order of the attributes counts as well, because `vars(self)` can be iterated over; it is written only
+where it is not the one that loading would make by itself.
+
+Some values are written whether or not they differ (`always`): plain values of the user's objects and the
+broker's cash, so that changed code can read the account out of a state without building the old engine
+(`rebuild`); and counters, whose position is inside of them.
 """
 
 import re

@@ -1,9 +1,23 @@
 """A hash of everything that a state relies on: formats, feeds, code and parameters.
 
-Code is hashed as it runs, by its bytecode: a source file that was edited under a running process
-would lie. Line numbers, file names and docstrings do not count, so comments and moving a class do
-not matter; functions and constants that the code names are followed. Bytecode differs between minor
-versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
+Two engines of one fingerprint must build the same objects under the same numbers, and step them alike;
+otherwise a state would be loaded into something that it does not fit, without a word. A fingerprint that
+differs needlessly costs one rebuild. So in doubt something counts, and what does not count needs a reason:
+
+    counts                                        | does not count, because
+    format, version of Backtrader, feeds in order | Backtrader's code: it follows from its version
+    the classes of all anchors in their order     | file names, lines, docstrings: they change nothing
+    bytecode of the user's classes and bases      | classes that Backtrader numbers as it makes them
+    functions and constants that it names         | what is deeper than a few steps, or in other modules
+    all parameters, by name and value             | attributes: they follow, or are in the state
+
+The last line but one is a limit and not a proof: a function of another module may change unseen.
+
+Code is hashed as it runs, by its bytecode: a source file that was edited under a running process would lie.
+Line numbers, file names and docstrings do not count, so comments and moving a class do not matter. Bytecode
+differs between minor versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
+
+Fingerprints are stored with every state. A change of what this module returns is a rebuild of all bots.
 """
 
 import sys
@@ -174,9 +188,9 @@ def _class_body(code: CodeType) -> list[str]:
     Since Python 3.13 its first line and its methods' attributes are constants in it. Constants that
     are equal share a place, so the bytes of the code can differ by the line as well.
     """
-    operations = [each for each in get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    operations = [operation for operation in get_instructions(code) if operation.opname != "EXTENDED_ARG"]
     return [
-        f"{each.opname} {_value(each.argval, 1)}"
-        for each, following in pairwise([*operations, operations[-1]])
+        f"{operation.opname} {_value(operation.argval, 1)}"
+        for operation, following in pairwise([*operations, operations[-1]])
         if following.opname != "STORE_NAME" or following.argval not in NOT_CODE
     ]

@@ -32,7 +32,7 @@ STORES_ITEM: Final = frozenset({"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"})
 SUBSCRIPT_WITHIN: Final = 4  # instructions from a name to the assignment of one of its items
 REMEDY: Final = "keep it in an attribute, set in __init__"
 OWN_GENERATOR: Final = "keep a random.Random of its own, with a seed, in an attribute"
-LARGEST: Final = 10_000  # items of a global that are compared after each bar
+LARGEST: Final = 10_000  # items of a global that are compared after every bar
 
 
 def refuse_globals(reached: Reached) -> None:
@@ -81,7 +81,7 @@ def _written(operations: list[Instruction], names: dict[str, Any]) -> str | None
             following = operations[at + 1 : at + 1 + SUBSCRIPT_WITHIN]
             if following and following[0].opname in ATTRIBUTE and following[0].argval in CHANGING:
                 return str(operation.argval)
-            if any(each.opname in STORES_ITEM for each in following):
+            if any(operation.opname in STORES_ITEM for operation in following):
                 return str(operation.argval)
     return None
 
@@ -100,11 +100,11 @@ class Globals:
     __slots__ = ("_bound", "_things")
 
     def __init__(self, reached: Reached) -> None:
-        self._bound = [(each, each.home.get(each.name, MISSING)) for each in reached.globals if each.own]
+        self._bound = [(used, used.home.get(used.name, MISSING)) for used in reached.globals if used.own]
         self._things: list[tuple[str, Container | Instance]] = []
         seen: set[int] = set()
-        for each, value in self._bound:
-            self._watch(each.text, value, seen)
+        for used, value in self._bound:
+            self._watch(used.text, value, seen)
 
     def _watch(self, text: str, value: Any, seen: set[int]) -> None:
         cls = type(value)
@@ -134,9 +134,9 @@ class Globals:
 
     def refuse_changes(self) -> None:
         """Raise NotCarriable if something is not what it was when the engine was built."""
-        for each, value in self._bound:
-            if each.home.get(each.name, MISSING) is not value:
-                raise NotCarriable(f"the global {each.text!r} of a module, which changes,", REMEDY)
+        for used, value in self._bound:
+            if used.home.get(used.name, MISSING) is not value:
+                raise NotCarriable(f"the global {used.text!r} of a module, which changes,", REMEDY)
         for text, thing in self._things:
             if thing.changed():
                 raise NotCarriable(f"the global {text!r} of a module, whose content changes,", REMEDY)

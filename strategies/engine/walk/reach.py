@@ -39,7 +39,7 @@ class Global:
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """Everything found, each once, in the order in which it was."""
+    """Everything found, without repetition, in the order in which it was."""
 
     functions: tuple[FunctionType, ...]  # without those of libraries' classes, such as Random
     classes: tuple[type, ...]
@@ -57,15 +57,15 @@ def reached_from(classes: tuple[type, ...]) -> Reached:
         search.follow_class(cls)
     while search.waiting:
         search.follow(search.waiting.popleft())
-    operations = [each for function in search.functions for each in operations_of(function)]
+    operations = [operation for function in search.functions for operation in operations_of(function)]
     return Reached(
         tuple(function for function in search.functions if not search.is_foreign(function)),
         tuple(search.classes),
         tuple(search.globals.values()),
-        frozenset(each.argval for each in operations if each.opname == "STORE_ATTR"),
+        frozenset(operation.argval for operation in operations if operation.opname == "STORE_ATTR"),
         any(
-            each.opname in {"BUILD_SET", "SET_ADD", "SET_UPDATE"} or each.argval == "set"
-            for each in operations
+            operation.opname in {"BUILD_SET", "SET_ADD", "SET_UPDATE"} or operation.argval == "set"
+            for operation in operations
         ),
     )
 
@@ -172,9 +172,9 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
 
 
 def split(function: FunctionType) -> Iterator[list[Instruction]]:
-    """Return the operations of a function and of those nested in it, each by itself."""
+    """Return the operations of a function and of those nested in it, one function at a time."""
     for code in codes_of(function.__code__):
-        yield [each for each in get_instructions(code) if each.opname not in SKIPPED]
+        yield [operation for operation in get_instructions(code) if operation.opname not in SKIPPED]
 
 
 def operations_of(function: FunctionType) -> Iterator[Instruction]:
