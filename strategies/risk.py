@@ -1,7 +1,7 @@
 """Risk rules as a part of Backtrader's broker, so that a backtest, paper and the engine know the same ones.
 
-The broker is the one place that every order passes, the strategy's and ours, and passes again when it fills. A
-rule that stood before the broker would not see the fill; one that stood in the strategy could be
+The broker is the one place that every order passes, the strategy's and ours, and passes again when it
+fills. A rule that stood before the broker would not see the fill; one that stood in the strategy could be
 forgotten by it. Its counters are plain attributes of the broker, so they are in the state like its cash:
 after a restart or a replay a limit has counted exactly the fills that are in the ledger.
 

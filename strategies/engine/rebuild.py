@@ -40,6 +40,7 @@ BOOKS: Final = (
     "orders",
 )  # fmt: skip
 NUMBERS: Final = ("cash", "_fundval", "_fundshares", "startingcash")
+PLAIN: Final = frozenset({bool, int, float, str, type(None)})  # what a broker of the user's may keep
 SUPPRESSED: Final = 1 << 62  # ms; no bar opens later
 
 
@@ -168,7 +169,7 @@ def _move_account(former: Former, broker: Any) -> None:
     _adopt_orders(former, broker)
     if not is_backtrader(type(broker).__mro__[1]):
         for name, value in old.items():
-            if name in vars(broker) and name not in BOOKS and _is_plain(value):
+            if name in vars(broker) and name not in BOOKS and type(value) in PLAIN:
                 setattr(broker, name, value)
 
 
@@ -191,10 +192,6 @@ def _move_books(broker: Any, old: dict[str, Any]) -> None:
             book.update({key: value for key, value in content.items() if not isinstance(key, Unknown)})
         elif content:
             book.extend(order for order in content if not isinstance(order.data, Unknown))
-
-
-def _is_plain(value: Any) -> bool:
-    return type(value) in {bool, int, float, str, type(None)}
 
 
 def _move_strategy(former: Former, strategy: Any, old: dict[str, Any]) -> None:

@@ -106,9 +106,7 @@ class Input(ABC):
     def attributes(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for _ in range(self.nested()):
-            name = self.get()
-            if type(name) is not str:
-                raise StateInvalid("a name that is no text")
+            name = self.name()
             found[name] = self.get()
         self.depth -= 1
         return found
@@ -119,7 +117,9 @@ class Input(ABC):
         return value
 
     def cls(self) -> type:
-        token = self.name()
+        return self.class_named(self.name())
+
+    def class_named(self, token: str) -> type:
         found = self.names.find(token)
         if found is None:
             raise StateInvalid(f"the class {token!r} is not one of this strategy")

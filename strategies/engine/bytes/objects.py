@@ -194,10 +194,7 @@ def read_class(r: Input) -> type:
     home, _, name = token.partition(":")
     if home == "builtins" and name in BUILTIN_TYPES:
         return BUILTIN_TYPES[name]
-    found = r.names.find(token)
-    if found is None:
-        raise StateInvalid(f"the class {token!r} is not one of this strategy")
-    return found
+    return r.class_named(token)
 
 
 def write_function(w: Output, value: Any) -> None:

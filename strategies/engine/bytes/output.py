@@ -43,12 +43,13 @@ class Output(ABC):
         """Write an integer with its sign."""
         self.size(number << 1 if number >= 0 else ((-number - 1) << 1) | 1)
 
-    def text(self, tag: int, text: str) -> None:
-        """Write a tag with a text that will not be said again."""
+    def text(self, tag: int, text: str) -> int:
+        """Write a tag with a text that will not be said again; return how many bytes the text has."""
         content = text.encode("utf-8", "surrogatepass")
         self.out.append(tag)
         self.size(len(content))
         self.out += content
+        return len(content)
 
     def string(self, text: str) -> None:
         """Write a text that may be said again: a name, a word of the strategy."""
@@ -64,11 +65,7 @@ class Output(ABC):
             self.out.append(tags.AGAIN)
             self.size(known)
             return
-        content = text.encode("utf-8", "surrogatepass")
-        self.out.append(tags.STR)
-        self.size(len(content))
-        self.out += content
-        if len(content) <= tags.SHORT_STRING:
+        if self.text(tags.STR, text) <= tags.SHORT_STRING:
             self.strings[text] = len(self.strings)
 
     def refer(self, value: Any) -> bool:

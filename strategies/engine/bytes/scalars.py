@@ -35,7 +35,7 @@ LONGEST_COUNTER: Final = 400
 COUNTER: Final = re.compile(
     r"(-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?)(?:, (-?\d{1,300}|-?\d+\.\d+(?:e[+-]?\d+)?))?"
 )
-Write = Callable[[Output, Any], None]
+Write = Callable[[Output, Any], object]
 Read = Callable[[Input], Any]
 
 

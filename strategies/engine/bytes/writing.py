@@ -11,7 +11,6 @@ here depends on an address, on the order of a hash (see `kinds` for sets) or on 
 What a type looks like stands in one place: `scalars`, `kinds`, `objects`. Here they become one table.
 """
 
-from collections.abc import Callable
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final
@@ -19,10 +18,9 @@ from typing import Any, Final
 from strategies.engine.bytes import numeric, objects
 from strategies.engine.bytes.kinds import KINDS
 from strategies.engine.bytes.output import Output
-from strategies.engine.bytes.scalars import SCALARS, write_pytz
+from strategies.engine.bytes.scalars import SCALARS, Write, write_pytz
 from strategies.engine.bytes.vocabulary import PARAMETERS_OF, SHAPES, remembered
 
-Write = Callable[[Output, Any], None]
 WRITERS: Final[dict[type, Write]] = {
     **{scalar.cls: scalar.write for scalar in SCALARS},
     **{cls: kind.write_new for cls, kind in KINDS.items()},

@@ -38,7 +38,7 @@ from collections import deque
 from enum import Enum
 from itertools import chain, count
 from logging import Logger
-from operator import is_
+from operator import attrgetter, is_
 from pathlib import PurePath
 from re import Pattern
 from types import (
@@ -84,6 +84,7 @@ RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "st
 FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
 NONE: Final[dict[Any, Any]] = {}
 SIMPLE: Final = (type, BuiltinFunctionType, Enum, property)  # nothing to look into, wherever they are held
+NUMBER: Final = attrgetter("number")
 NOTHING, CONTAINER, OBJECT, FOREIGN, FIXED_KIND = range(5)
 
 
@@ -153,7 +154,7 @@ class Anchors:
         found = [container for container in self._filled if container.changed()]
         if any(self._empty_things):
             found += [container for container in self._empty if container.thing]
-        found.sort(key=_number)
+        found.sort(key=NUMBER)
         return found
 
     def changed(self) -> list["Instance"]:
@@ -168,7 +169,7 @@ class Anchors:
             map(is_, chain.from_iterable(names.values() for names in self._quiet_names), self._quiet_values)
         ):
             found += [instance for instance in self._quiet if instance.changed()]
-        found.sort(key=_number)
+        found.sort(key=NUMBER)
         return found
 
     def path_of(self, number: int) -> tuple[str, ...]:
@@ -339,10 +340,6 @@ class Anchors:
                 )
             holder, part = self.holder[holder], self.part[holder]
         return False
-
-
-def _number(watched: "Instance | Container") -> int:
-    return watched.number
 
 
 @remembered

@@ -31,7 +31,7 @@ from typing import Any, Final
 import backtrader as bt
 
 from strategies.engine.bytes.state import VERSION
-from strategies.engine.bytes.vocabulary import is_backtrader, remembered
+from strategies.engine.bytes.vocabulary import content_of, is_backtrader, is_heap, remembered
 from strategies.values import Feed
 
 SIZE: Final = 12
@@ -109,11 +109,7 @@ def _value(value: Any, depth: int) -> str:  # noqa: PLR0911 -- one kind of value
 @remembered
 def code_of(cls: type) -> str:
     """Return the code of a class and of those it inherits from, up to Backtrader's and the library's."""
-    return " ".join(_class(base) for base in cls.__mro__ if not is_backtrader(base) and _is_heap(base))
-
-
-def _is_heap(cls: type) -> bool:
-    return bool(cls.__flags__ & 1 << 9)
+    return " ".join(_class(base) for base in cls.__mro__ if not is_backtrader(base) and is_heap(base))
 
 
 def _class(cls: type) -> str:
@@ -147,7 +143,7 @@ def function_text(function: FunctionType, depth: int = 0) -> str:
     if depth < DEEPEST:
         parts.extend(_named(function, depth))
         for cell in function.__closure__ or ():
-            content = _content(cell)
+            content = content_of(cell)
             if isinstance(content, (*PLAIN, FunctionType)):
                 parts.append(_value(content, depth + 1))
     return f"def({' '.join(parts)})"
@@ -161,13 +157,6 @@ def _named(function: FunctionType, depth: int) -> Iterator[str]:
                 yield f"{name}={function_text(value, depth + 2)}"
         elif isinstance(value, PLAIN) and value is not None:
             yield f"{name}={value!r}"
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None
 
 
 def _code(code: CodeType, doc: str | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from strategies.engine.bytes.kinds import KINDS
 from strategies.engine.bytes.numeric import is_mutable_class
 from strategies.engine.bytes.refusals import attributes_of, container_base, is_plain_class, refused
-from strategies.engine.bytes.vocabulary import is_backtrader, remembered
+from strategies.engine.bytes.vocabulary import is_backtrader, is_heap, remembered
 from strategies.engine.engine_errors import NotCarriable
 from strategies.engine.walk.baseline import PLAIN, Container, Instance, is_users_class
 from strategies.engine.walk.reach import ATTRIBUTE, MISSING, Reached, is_library, owner_of, split
@@ -77,17 +77,14 @@ def _written(operations: list[Instruction], names: dict[str, Any]) -> str | None
     for at, operation in enumerate(operations):
         if operation.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}:
             return str(operation.argval)
-        if operation.opname == "LOAD_GLOBAL" and _is_container(names.get(operation.argval)):
+        value = names.get(operation.argval) if operation.opname == "LOAD_GLOBAL" else None
+        if isinstance(value, CONTAINERS) or is_mutable_class(type(value)):
             following = operations[at + 1 : at + 1 + SUBSCRIPT_WITHIN]
             if following and following[0].opname in ATTRIBUTE and following[0].argval in CHANGING:
                 return str(operation.argval)
             if any(operation.opname in STORES_ITEM for operation in following):
                 return str(operation.argval)
     return None
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, CONTAINERS) or is_mutable_class(type(value))
 
 
 class Globals:
@@ -157,12 +154,7 @@ class ClassAttributes:
     __slots__ = ("_containers", "_values")
 
     def __init__(self, classes: Iterable[type]) -> None:
-        mine = {
-            base
-            for cls in classes
-            for base in cls.__mro__
-            if not is_backtrader(base) and base.__flags__ & 1 << 9
-        }
+        mine = {base for cls in classes for base in cls.__mro__ if not is_backtrader(base) and is_heap(base)}
         ordered = sorted(mine, key=lambda cls: (cls.__module__, cls.__qualname__))
         self._values = [
             (cls, vars(cls), tuple(vars(cls).values())) for cls in ordered if not _is_library(cls)

@@ -15,7 +15,7 @@ from enum import Enum
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-from strategies.engine.bytes.vocabulary import FRAMEWORK, is_backtrader, remembered
+from strategies.engine.bytes.vocabulary import FRAMEWORK, content_of, is_backtrader, is_heap, remembered
 
 FOLDERS: Final = ("stdlib", "platstdlib", "purelib", "platlib")
 LIBRARIES: Final = (*(sysconfig.get_path(name) for name in FOLDERS), "<frozen")
@@ -98,7 +98,7 @@ class _Search:
                 if operation.opname == "LOAD_GLOBAL":
                     self._load(function, operations[at:])
         for cell in function.__closure__ or ():
-            self._meet(_content(cell))
+            self._meet(content_of(cell))
 
     def _load(self, function: FunctionType, operations: list[Instruction]) -> None:
         """Follow `a`, or `a.b.c` as far as `a` and `b` are modules."""
@@ -143,7 +143,7 @@ def functions_of(cls: type) -> tuple[FunctionType, ...]:
     return tuple(
         function
         for base in cls.__mro__
-        if not is_backtrader(base) and base.__flags__ & 1 << 9
+        if not is_backtrader(base) and is_heap(base)
         for value in vars(base).values()
         for function in _plain(value)
     )
@@ -180,10 +180,3 @@ def split(function: FunctionType) -> Iterator[list[Instruction]]:
 def operations_of(function: FunctionType) -> Iterator[Instruction]:
     for operations in split(function):
         yield from operations
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None
