@@ -23,14 +23,6 @@ class LeaseLost(Exception):
     """Another holder has a later epoch: stop acting at once, nothing of this transaction may stay."""
 
 
-class StaleState(Exception):
-    """The bot's version, or its row, is no longer the one that the step started from."""
-
-    def __init__(self, bot_id: int) -> None:
-        super().__init__(f"bot {bot_id} has moved on since it was loaded")
-        self.bot_id = bot_id
-
-
 class UnsavableStep(ValueError):
     """A step that says something the ledger cannot hold: a fault of this bot, found before any SQL ran."""
 

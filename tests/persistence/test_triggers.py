@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from stories import LIFE, add_bots, advance, everything, save
 
 from persistence.audit import read_audit
-from persistence.bots import all_bots, get_bot, record_failure, remove_bot, revisions, set_paused
+from persistence.bots import all_bots, get_bot, record_failure, remove_bot, set_paused, standing
 from persistence.transaction import database_now
 
 
@@ -81,8 +81,8 @@ def test_revision_counts_every_edit_of_every_row(database):
     bots = add_bots(database, 5)
     plain(database, "UPDATE trading_bots SET description = 'x'", "UPDATE trading_bots SET description = 'x'")
     with database.read() as connection:
-        assert revisions(connection) == dict.fromkeys(bots, 3)
-        assert revisions(connection, user_id=2) == {}
+        assert standing(connection) == dict.fromkeys(bots, (3, "stopped"))
+        assert standing(connection, user_id=2) == {}
 
 
 def test_what_the_service_writes_is_no_edit(database):
