@@ -1,8 +1,22 @@
 """The owner of `trading_bots`: rows in, `Bot` out, and the legal moves between.
 
-The columns that people edit (config, schedule, enabled, paused, type, user_id, description) raise
-`revision` by trigger, whoever edits them; what the service writes here (status, heartbeat, balance,
-errors) does not. `revision` is therefore what says that a bot's work was begun on an old row.
+A row has three writers, and every column has one of them:
+
+- People (config, schedule, enabled, paused, type, user_id, description), through us or by plain SQL.
+  Triggers raise `revision`, audit the edit and give a bot in error a new chance, so an edit is as good
+  from any door. `revision` is what says that a bot's work was begun on an old row: a step that was
+  does not commit (`persistence.ledger.guards`).
+- The service (status, moments, errors). This raises no revision: to note that a bot is running must not
+  make its own step stale.
+- The step (heartbeat, balance, P&L; errors end with it), inside its transaction.
+
+`enabled` and `paused` say what is wanted, `status` what is. A status changes only along `MOVES`:
+`_move` is the one UPDATE of it here, and asks that table which statuses may become the new one; the
+triggers' one move (error to stopped) is in the table too, a test watches that. Where the wish and the
+status change together it is one statement: in two, the trigger would see an edit of a bot that is still
+in error, or a status without the one who asked for it.
+
+Nothing here commits. What a function reads and then decides on is read under the row's lock.
 """
 
 from collections.abc import Collection, Mapping
@@ -89,14 +103,13 @@ def set_paused(
     Resuming also gives a bot that its errors have stopped a new chance. Once this is committed no
     step of the bot that was begun before it can commit. Raises NoSuchBot.
     """
-    status = "'paused'" if paused else "CASE WHEN status = 'paused' THEN 'stopped' ELSE status END"
-    differs = "NOT paused" if paused else "(paused OR status = 'error')"
-    changed = run(
-        transaction,
-        f"UPDATE trading_bots SET paused = :paused, status = {status}, edited_by = :actor,"
-        f" edit_reason = :reason WHERE id = :id AND {differs}",
-        {"paused": paused, "actor": actor, "reason": reason, "id": bot_id},
-    ).rowcount
+    given = {"id": bot_id, "paused": paused, "actor": actor, "reason": reason}
+    if paused:
+        changed = _move(transaction, "paused", "id = :id AND NOT paused", given, beside="paused = :paused")
+    else:
+        # A bot in error keeps its status here: the trigger of the edit gives it its new chance.
+        which = "id = :id AND (paused OR status = 'error')"
+        changed = _move(transaction, "stopped", which, given, beside="paused = :paused", sources={"paused"})
     return _existed(transaction, bot_id, changed)
 
 
@@ -110,19 +123,14 @@ def set_enabled(
     reason: str | None = None,
 ) -> bool:
     """Enable or disable a bot; return whether that changed anything. Raises NoSuchBot."""
-    stop = "" if enabled else " status = 'stopped', stopped_at = :now,"
-    changed = run(
-        transaction,
-        f"UPDATE trading_bots SET enabled = :enabled,{stop} edited_by = :actor, edit_reason = :reason"
-        " WHERE id = :id AND enabled <> :enabled",
-        {
-            "enabled": enabled,
-            "now": moment(transaction, now_ms),
-            "actor": actor,
-            "reason": reason,
-            "id": bot_id,
-        },
-    ).rowcount
+    given: dict[str, object] = {"id": bot_id, "enabled": enabled, "actor": actor, "reason": reason}
+    which = "id = :id AND enabled <> :enabled"
+    if enabled:
+        edit = "enabled = :enabled, edited_by = :actor, edit_reason = :reason"
+        changed = run(transaction, f"UPDATE trading_bots SET {edit} WHERE {which}", given).rowcount
+    else:
+        given["now"] = moment(transaction, now_ms)
+        changed = _move(transaction, "stopped", which, given, beside="enabled = :enabled, stopped_at = :now")
     return _existed(transaction, bot_id, changed)
 
 
@@ -198,15 +206,42 @@ def change_status(
         return False
     if status not in MOVES.get(found, frozenset()):
         raise IllegalMove(f"bot {bot_id} is {found}: it cannot become {status}")
-    ended = ", stopped_at = :now" if status in {"stopped", "error"} else ""
-    parameters = {"status": status, "actor": actor, "reason": reason, "id": bot_id}
-    run(
-        transaction,
-        f"UPDATE trading_bots SET status = :status{ended}, edited_by = :actor, edit_reason = :reason"
-        " WHERE id = :id",
-        parameters | ({"now": moment(transaction, now_ms)} if ended else {}),
-    )
+    given: dict[str, object] = {"id": bot_id, "actor": actor, "reason": reason}
+    beside = ""
+    if status in {"stopped", "error"}:
+        beside, given["now"] = "stopped_at = :now", moment(transaction, now_ms)
+    _move(transaction, status, "id = :id", given, beside=beside)
     return True
+
+
+def _move(
+    transaction: Transaction,
+    status: str,
+    which: str,
+    given: Mapping[str, object],
+    *,
+    beside: str = "",
+    sources: Collection[str] = frozenset(MOVES),
+) -> int:
+    """Update the bots of `which` (SQL) and return how many there were.
+
+    The one UPDATE of a status. It gives `status` to those that may become it, by `MOVES` and among
+    `sources`; the others keep theirs. `beside` sets further columns of all of them in the same
+    statement, because the triggers see one edit, with one actor, only if it is one. `given` has the
+    parameters of both, and `actor` and `reason`.
+    """
+    return run(
+        transaction,
+        f"UPDATE trading_bots SET status = CASE WHEN status IN ({_before(status, sources)}) THEN :status"
+        f" ELSE status END{', ' if beside else ''}{beside}, edited_by = :actor, edit_reason = :reason"
+        f" WHERE {which}",
+        {**given, "status": status},
+    ).rowcount
+
+
+def _before(status: str, sources: Collection[str] = frozenset(MOVES)) -> str:
+    """Return SQL for the list of statuses from which a bot may become `status`."""
+    return ", ".join(f"'{found}'" for found in sorted(sources) if status in MOVES[found])
 
 
 def _status_of(transaction: Transaction, bot_id: int, *, lock: bool = False) -> str | None:
@@ -275,24 +310,16 @@ def move_all(
     """
     if not bot_ids:
         return 0
-    sources = ", ".join(f"'{found}'" for found in sorted(MOVES) if status in MOVES[found])
-    changes = {
-        "running": ", started_at = coalesce(started_at, :now), stopped_at = NULL",
-        "stopped": ", stopped_at = :now",
-    }.get(status, "")
-    allowed = " AND enabled AND NOT paused" if status == "running" else ""
-    parameters: dict[str, object] = {
-        "status": status,
-        "actor": actor,
-        "reason": reason,
-        "ids": ids_of(transaction, bot_ids),
-    }
-    return run(
-        transaction,
-        f"UPDATE trading_bots SET status = :status{changes}, edited_by = :actor, edit_reason = :reason"
-        f" WHERE id {in_ids(transaction)} AND status IN ({sources}){allowed}",
-        parameters | ({"now": moment(transaction, now_ms)} if changes else {}),
-    ).rowcount
+    given: dict[str, object] = {"ids": ids_of(transaction, bot_ids), "actor": actor, "reason": reason}
+    which = f"id {in_ids(transaction)} AND status IN ({_before(status)})"
+    beside = ""
+    if status in {"running", "stopped"}:
+        given["now"] = moment(transaction, now_ms)
+        beside = "stopped_at = :now"
+    if status == "running":
+        which += " AND enabled AND NOT paused"
+        beside = "started_at = coalesce(started_at, :now), stopped_at = NULL"
+    return _move(transaction, status, which, given, beside=beside)
 
 
 def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, tuple[int | None, int | None]]:
@@ -311,9 +338,6 @@ def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, t
 def forgive_all(transaction: Transaction, user_id: int | None = None, *, actor: str = "service") -> int:
     """Give the bots that their errors have stopped a new chance; return how many there were."""
     mine = "" if user_id is None else " AND user_id = :user_id"
-    return run(
-        transaction,
-        "UPDATE trading_bots SET status = 'stopped', error_count = 0, retry_at = NULL, edited_by = :actor,"
-        " edit_reason = 'started afresh' WHERE status = 'error'" + mine,
-        {"actor": actor, **_only(user_id)},
-    ).rowcount
+    given = {"actor": actor, "reason": "started afresh", **_only(user_id)}
+    beside = "error_count = 0, retry_at = NULL"
+    return _move(transaction, "stopped", "status = 'error'" + mine, given, beside=beside)

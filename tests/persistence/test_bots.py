@@ -1,4 +1,6 @@
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from stories import LIFE, NOW, add_bots, advance, save
@@ -64,6 +66,54 @@ def move(database, old, new):
 def test_every_status_has_its_moves():
     assert set(MOVES) == set(STATUSES)
     assert all(moves < set(STATUSES) for moves in MOVES.values())
+
+
+WISHES = (
+    lambda connection, bot: set_paused(connection, bot, paused=True),
+    lambda connection, bot: set_paused(connection, bot, paused=False),
+    lambda connection, bot: set_enabled(connection, bot, enabled=False, now_ms=NOW),
+    lambda connection, bot: set_enabled(connection, bot, enabled=True, now_ms=NOW),
+    lambda connection, bot: status_of(connection, bot) != "stopping" and bots.start_bot(connection, bot, NOW),
+    lambda connection, _: bots.forgive_all(connection),
+    *(
+        lambda connection, bot, status=status: bots.move_all(connection, (bot,), status, now_ms=NOW)
+        for status in STATUSES
+    ),
+)
+
+
+def status_of(connection, bot) -> str:
+    return get_bot(connection, bot).status
+
+
+@pytest.mark.parametrize("old", STATUSES)
+def test_no_wish_moves_a_status_off_the_table(database, old):
+    (bot,) = add_bots(database)
+    moved = set()
+    for flags in ("paused = false, enabled = true", "paused = true, enabled = false"):
+        for wish in WISHES:
+            with database.write() as connection:
+                connection.exec_driver_sql(f"UPDATE trading_bots SET {flags}")
+                connection.exec_driver_sql(f"UPDATE trading_bots SET status = '{old}'")
+                before = len(read_audit(connection, bot, 10_000))
+                wish(connection, bot)
+                rows = read_audit(connection, bot, 10_000)[:-before]
+            moved |= {(row.old, row.new) for row in rows if row.action == "status"}
+    assert moved
+    assert [move for move in moved if move[1] not in MOVES[move[0]]] == []
+
+
+def test_a_status_is_written_by_one_function():
+    update = re.compile(r"SET (?:[^;]*?, )?status = ")
+    root = Path(bots.__file__).parents[1]
+    rooms = [root / room for room in ("persistence", "jobs", "ops", "scheduler")]
+    written = {
+        file.name: len(update.findall(file.read_text()))
+        for room in rooms
+        for file in room.rglob("*.py")
+        if "migrations" not in file.parts
+    }
+    assert {name: count for name, count in written.items() if count} == {"bots.py": 1}
 
 
 def test_r9_1_start_sets_running_and_started_at_once(database):
