@@ -1,7 +1,9 @@
 """The database for commands that must start at once: a bare driver, no SQLAlchemy (0.65 s to import).
 
-The same functions, SQL and triggers as everywhere (`persistence.bots`, `persistence.ledger.pages`), over a
-connection of sqlite3 or psycopg. One process, one thread, one transaction at a time.
+The same functions, SQL and triggers as everywhere, over a connection of sqlite3 or psycopg: a
+`PlainTransaction` is all that the owners of tables ask for, so no rule is written twice. `read` and
+`write` promise what those of `persistence.database.Database` do, with its errors; there is one process,
+one thread and one transaction at a time, so there is no pool and nobody to take turns with.
 """
 
 import sqlite3
@@ -83,7 +85,6 @@ class Console:
     """A database opened for one command. Raises DatabaseUnavailable, CommitUnknown and SchemaMissing."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
         self.dialect: Dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
         with self._translated():
             self._connection = _sqlite(url) if self.dialect == "sqlite" else _postgresql(url)

@@ -85,7 +85,7 @@ def reason_to_wait(error: BaseException | None) -> str | None:
     if state is not None:
         return str(error) if state in WAIT_STATES or state[:2] in WAIT_CLASSES else None
     # psycopg: no state at all means that the server never answered.
-    kinds = {f"{each.__module__}.{each.__name__}" for each in type(error).__mro__}
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     return str(error) if kinds & LOST else None
 
 

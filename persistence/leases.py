@@ -60,7 +60,7 @@ def acquire(
 ) -> Lease | None:
     """Take the lease if it is free, over, or `holder`'s own; return None if another one has it.
 
-    `take` takes it from whoever has it: only for a caller who knows that the holder is dead.
+    `take` takes it from its holder: only for a caller who knows that the holder is dead.
     """
     now = now_ms_sql(transaction.dialect.name)
     parameters = {"name": name, "holder": holder, "ttl": ttl_ms}

@@ -1,4 +1,4 @@
-"""Bots as a list shows them: each row with its cursor, its last step and its open positions."""
+"""Bots as a list shows them: the row, its cursor, its last step and its open positions."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -6,8 +6,8 @@ each database wants in its own words. So there is one implementation of every ru
 
 A `Transaction` is open when a function gets it, and no function here or in the owners of tables begins,
 commits or rolls back: who opened it decides what is visible together (`Database.write`,
-`Console.write`). That is why the owners' functions can be put together to larger transactions, and why
-none of them has a table of deaths of its own: before the opener's COMMIT, death leaves nothing of them.
+`Console.write`). So the owners' functions can be put together to larger transactions, and a death
+before the opener's COMMIT leaves nothing of any of them.
 
 SQL is written with `:name` parameters and CAST, which both drivers can be given. Time is ms since the
 epoch in Python and in parameters; the database's own moments begin and end here.
