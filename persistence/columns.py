@@ -42,7 +42,7 @@ class Kind:
     value: str = "n.{}"  # PostgreSQL's SQL from an element of that parameter to the column
     selected: Callable[[str, str], str] = _as_it_is  # (column, dialect) -> SQL of what is read
     read: Callable[[Any], Any] | None = None  # from what the driver gave, not None
-    zero: object = None  # what a value reads as that is broken and may not be NULL
+    zero: object = None  # what `read` has no answer for, where there may be no NULL
     write: Callable[[Any], Any] | None = None  # to what both drivers take
     write_sqlite: Callable[[Any], Any] | None = None  # ... or this one alone
 
@@ -61,7 +61,6 @@ MOMENT: Final = Kind(
     array="bigint[]",
     value="TIMESTAMPTZ 'epoch' + n.{} * INTERVAL '1 millisecond'",
     selected=ms_of,
-    zero=0,
     write_sqlite=iso,
 )
 
@@ -119,10 +118,12 @@ def selected(row: type, dialect: str, alias: str, **instead: str) -> str:
 
     What is read cannot fail in the database, so that a row with a broken value hides no other row.
     """
-    return ", ".join(
-        column.kind.selected(instead.get(column.name, f"{alias}.{column.name}"), dialect)
-        for column in columns_of(row)
-    )
+    read = []
+    for column in columns_of(row):
+        sql = column.kind.selected(instead.get(column.name, f"{alias}.{column.name}"), dialect)
+        # Text that is no moment is NULL to SQLite.
+        read.append(sql if column.nullable or column.kind is not MOMENT else f"coalesce({sql}, 0)")
+    return ", ".join(read)
 
 
 def read_rows(answer: Iterable[Sequence[Any]], row: type[Row]) -> tuple[Row, ...]:
@@ -143,7 +144,7 @@ def read_joined(
         yield row(*values[:width]), dict(zip(names, values[width:], strict=True))
 
 
-Readings = tuple[tuple[int, Callable[[Any], Any] | None, object], ...]
+Readings = tuple[tuple[int, Callable[[Any], Any], object], ...]
 
 
 def _readings(*rows: type) -> Readings:
@@ -152,7 +153,7 @@ def _readings(*rows: type) -> Readings:
     return tuple(
         (place, column.kind.read, None if column.nullable else column.kind.zero)
         for place, column in enumerate(columns)
-        if column.kind.read is not None or (column.kind.zero is not None and not column.nullable)
+        if column.kind.read is not None
     )
 
 
@@ -160,7 +161,6 @@ def _read(answered: Sequence[Any], readings: Readings) -> list[Any]:
     values = list(answered)
     for place, read, zero in readings:
         value = values[place]
-        if value is not None and read is not None:
-            value = read(value)
-        values[place] = zero if value is None else value
+        if value is not None:
+            values[place] = zero if (found := read(value)) is None else found
     return values

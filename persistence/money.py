@@ -22,7 +22,10 @@ def plain_text(value: Decimal) -> str:
 
 def text_of(value: float) -> str:
     """Return the shortest decimal that reads back as `value`, without an exponent."""
-    return plain_text(money(value))
+    text = repr(
+        float(value)
+    )  # as it stands, nearly always: to make a Decimal of it takes three times as long
+    return text if text[-1].isdigit() and "e" not in text else plain_text(Decimal(text))
 
 
 def read_money(value: object) -> Decimal | None:

@@ -78,11 +78,14 @@ def parameters_of(transaction: Transaction, kind: type, rows: Sequence[Any]) -> 
     sqlite = is_sqlite(transaction)
     given = {}
     for column in columns_of(kind):
-        values = list(map(attrgetter(column.name), rows))
+        values = map(attrgetter(column.name), rows)
         write = (column.kind.write_sqlite if sqlite else None) or column.kind.write
-        given[column.name] = (
-            values if write is None else [None if value is None else write(value) for value in values]
-        )
+        if write is None:
+            given[column.name] = list(values)
+        elif column.nullable:
+            given[column.name] = [None if value is None else write(value) for value in values]
+        else:
+            given[column.name] = list(map(write, values))
     return given
 
 

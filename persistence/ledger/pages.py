@@ -92,7 +92,7 @@ def _step_row(bot_id: int, version: int, done: Stepped, now_ms: int, took_ms: fl
         equity=money(step.value),
         positions=_positions_text(step),
         orders=len({order.ref for order in step.orders}),  # an order may be told of several times
-        trades=sum(not trade.is_open for trade in step.trades),
+        trades=len([trade for trade in step.trades if not trade.is_open]),
         trading=done.trading,
         decided_at=now_ms,
         took_ms=took_ms,

@@ -128,10 +128,11 @@ class Beside:
 
 
 def test_a_broken_value_reads_as_none_where_there_may_be_none_and_as_zero_elsewhere():
-    answer = [("much", b"\0", None, None, 0, "{", 3)]
+    answer = [("much", b"\0", 0, None, 0, "{", 3)]
     ((found, named),) = read_joined(answer, Numbers, Beside)
     assert found == Numbers(Decimal(0), None, 0, None)
     assert named == {"flag": False, "text": "{", "count": 3}
+    assert selected(Numbers, "postgresql", "b").count("coalesce") == 1
     assert selected(Beside, "sqlite", "b", flag="x.y") == "x.y, CAST(b.text AS TEXT), b.count"
 
 
