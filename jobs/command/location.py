@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.outline import HIDDEN
-from persistence.console import Console, open_console
+from persistence.console import Console
 
 DEFAULT_FILE: Final = Path("scheduler.toml")
 DEFAULT_URL: Final = "sqlite:///onebar.db"
@@ -37,7 +37,7 @@ def opened(arguments: argparse.Namespace) -> Console:
     """Open the database that the options name. Raises DatabaseUnavailable, CommandFailed (usage)."""
     url = database_url(arguments.db, arguments.config)
     expect_url(url)
-    return open_console(url)
+    return Console(url)
 
 
 def expect_url(url: str) -> None:

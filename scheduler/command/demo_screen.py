@@ -12,7 +12,7 @@ from jobs.command.listing import cents, held
 from jobs.command.moments import bar_name
 from jobs.command.outline import outline
 from jobs.command.table import put
-from persistence.console import open_console
+from persistence.console import Console
 from persistence.ledger.steps import count_trades
 from persistence.notifications import latest
 from persistence.rows import Overview
@@ -59,7 +59,7 @@ Screen = Callable[[Scene], None]
 
 def read_scene(url: str) -> Scene:
     """Read what is committed. Raises DatabaseUnavailable."""
-    with open_console(url) as console:
+    with Console(url) as console:
         bots = console.list()
         with console.read() as transaction:
             trades = count_trades(transaction, [each.bot.id for each in bots])
