@@ -112,7 +112,8 @@ class LineTails:
 
     def __init__(self, lines: list[Any]) -> None:
         self._lines = lines
-        self._names = [vars(line) for line in lines]
+        self._names = [vars(line) for line in lines]  # the moving parts are read past the class, for speed
+        # What the head that was written last was made of, and the head (`_chunks`, `_kept`, `_longest`).
         self._floors: tuple[int, ...] = ()
         self._used: tuple[bool, ...] = ()
 

@@ -60,7 +60,7 @@ class _Started(BaseException):
 class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no types
     """A Cerebro that stops where the loop over the bars would begin."""
 
-    closed = False  # orders are rejected, see `gate`
+    closed = False  # then orders are rejected, see `gate`
 
     def _runnext(self, runstrats: list[Any]) -> None:
         del runstrats
@@ -147,12 +147,12 @@ class Machine:
     """A built Cerebro and the loop body of `_runnext`."""
 
     def __init__(self, configure: Configure, feeds: tuple[Feed, ...]) -> None:
-        self.numbers = OwnNumbers()
-        self.horizon = Horizon()
+        self.numbers = OwnNumbers()  # of orders and trades
+        self.horizon = Horizon()  # how far back the lines go
         self.cerebro = cerebro = _PausedCerebro()
         cerebro.closed = False  # an attribute from the start is none that differs from it
         with self.numbers:
-            self.pushed = [new_feed(feed) for feed in feeds]
+            self.pushed = [new_feed(feed) for feed in feeds]  # ours; `configure` may add resampled ones
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
@@ -167,9 +167,11 @@ class Machine:
         carry_histories(self.broker)
         for strategy in self.strategies:
             carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])
+        # What `_runnext` computes before its loop: the order of the feeds, their clocks, who does not lead.
         self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         self.clocks = [data.lines.datetime for data in self.datas]
         self.followers = _followers(self.datas)
+        # Where notifications of orders pass; a Recorder puts itself there.
         self.notify: Callable[[Any, Any], None] = self.tell
 
     def passes(self) -> None:

@@ -92,11 +92,13 @@ class Anchors:
     """Numbered objects and their baselines."""
 
     def __init__(self, roots: list[tuple[str, Any]], horizon: Horizon) -> None:
-        self.objects: list[Any] = []
-        self.numbers: dict[int, int] = {}
+        self.objects: list[Any] = []  # by number; the reference keeps its id from being used again
+        self.numbers: dict[int, int] = {}  # and back, by id
         self.holder: list[int] = []  # per anchor: the anchor that holds it, -1 for a root
         self.part: list[str] = []  # and as what
         self.holders: dict[int, list[tuple[int, str]]] = {}  # of containers: all that held it at the start
+        # Everything once more by what is done with it: the tails of lines are written in bulk, but lines are
+        # instances too, for their other attributes; an object that is a container as well is in both lists.
         self.lines: list[Any] = []
         self.instances: list[Instance] = []
         self.containers: list[Container] = []
@@ -105,19 +107,20 @@ class Anchors:
         self._feed_lines = {id(line) for _, thing in roots if is_feed(thing) for line in thing.lines.lines}
         for name, thing in roots:
             self._add(thing, -1, name)
-        for number, thing in enumerate(self.objects):  # it grows meanwhile
+        # Breadth first, so the roots get the first numbers. The list grows meanwhile.
+        for number, thing in enumerate(self.objects):
             role = role_of(type(thing))
             if role is None:
                 self._expand_container(number, thing)
             else:
                 self._expand_instance(number, thing, role)
-        self.watch()
+        self._watch()
 
-    def watch(self) -> None:
-        """Take the baseline: everything is as it was built."""
+    def _watch(self) -> None:
+        """Sort everything by how it is asked whether it has changed. Now all is as it was built."""
         classes: dict[Any, None] = dict.fromkeys(map(type, self.objects))
         self.reached = reached_from(tuple(cls for cls in classes if not is_backtrader(cls)))
-        written = self.reached.written
+        written = self.reached.written  # attributes that the user's code sets, on whatever object
         self._static: list[Instance] = []
         self._quiet: list[Instance] = []
         self._busy: list[tuple[Instance, bool]] = []
@@ -137,7 +140,8 @@ class Anchors:
         self._quiet_names = [instance.names for instance in self._quiet]
         self._quiet_sizes = list(map(len, self._quiet_names))
         self._quiet_values = tuple(chain.from_iterable(instance.values for instance in self._quiet))
-        # Most containers are empty at the start and when a bar is over.
+        # Most containers are empty at the start and when a bar is over. Not the user's: one of
+        # those may have to be written always (`Built.set_volatile`), which only asking it says.
         self._empty = [
             container
             for container in self.containers
@@ -209,11 +213,11 @@ class Anchors:
             if number in self.holders:
                 self.holders[number].append((holder, part))
             return
-        kind = kind_of(type(value))
-        if kind == CONTAINER:
+        treatment = treatment_of(type(value))
+        if treatment == CONTAINER:
             self.holders[len(self.objects)] = [(holder, part)]
             self._add(value, holder, part)
-        elif kind == OBJECT or (kind == FOREIGN and not strict):
+        elif treatment == OBJECT or (treatment == FOREIGN and not strict):
             self._add(value, holder, part)
         else:
             self._visit_fixed(value, holder, part, strict=strict)
@@ -291,8 +295,8 @@ class Anchors:
             self._visit(parameters, number, "params", strict=False)
         for name in instance.holding:
             value = names[name]
-            kind = type(value)
-            if kind not in PLAIN and (id(value) not in known or kind in KINDS):
+            cls = type(value)
+            if cls not in PLAIN and (id(value) not in known or cls in KINDS):
                 self._visit(value, number, name, strict=False)
 
     def _expand_users(self, number: int, thing: Any) -> None:
@@ -349,7 +353,7 @@ def aliases_of(lines: Any, number: int) -> tuple[str, ...]:
 
 
 @remembered
-def kind_of(cls: type) -> int:
+def treatment_of(cls: type) -> int:
     """Return what the walk does with the instances of a class."""
     if cls in PLAIN:
         return NOTHING
@@ -373,7 +377,7 @@ def role_of(cls: type) -> Role | None:
 
     None if it is a container and nothing else.
     """
-    if kind_of(cls) == CONTAINER:
+    if treatment_of(cls) == CONTAINER:
         return None
     base = container_base(cls)
     return (
