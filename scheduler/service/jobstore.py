@@ -41,9 +41,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.exc import IntegrityError
 
+from jobs.schedule import milliseconds, moment
 from persistence.database import Database
 from scheduler.service.jobrow import FUNCTION, PREFIX, Alarm, Claim, JobRow, UnreadableRow, parse_row
-from scheduler.service.triggers import milliseconds, moment
+from scheduler.service.triggers import ScheduleTrigger
 
 MOST_KEPT: Final = 50_000  # parsed rows that are remembered, so that an unchanged row is not parsed again
 
@@ -189,7 +190,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
     def _row(self, job: Job) -> JobRow:
         if job.func_ref != FUNCTION or len(job.args) != 1 or job.kwargs:
             raise UnreadableRow(f"{job.id}: the store takes {FUNCTION} with a bot id, found {job.func_ref}")
-        return parse_row(job.id, JobRow(int(job.args[0]), job.trigger, job.executor).state())
+        return parse_row(job.id, JobRow(int(job.args[0]), job.trigger.schedule, job.executor).state())
 
     def _due(self, now_s: float) -> Any:
         table = self.jobs_t
@@ -255,7 +256,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
                 "version": 1,
                 "id": row.id,
                 "func": FUNCTION,
-                "trigger": row.trigger,
+                "trigger": ScheduleTrigger(row.trigger),
                 "executor": row.group,
                 "args": (row.bot_id,),
                 "kwargs": {},

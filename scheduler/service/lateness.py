@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from jobs.bar.firing import Outcome
+from jobs.schedule import Boundaries
 from scheduler.service.jobrow import JobRow
-from scheduler.service.triggers import BarTrigger
 
 TRIES: Final = 4
 SHORTEST_GRACE_MS: Final = 10_000
@@ -36,7 +36,7 @@ def late_bots(
     found = []
     for bot_id, row in jobs.items():
         trigger = row.trigger
-        if not isinstance(trigger, BarTrigger) or bot_id not in cursors:
+        if not isinstance(trigger, Boundaries) or bot_id not in cursors:
             continue
         due = trigger.next_ms(now_ms - grace_ms) - trigger.length_ms
         expected = due - trigger.settle_ms - trigger.length_ms

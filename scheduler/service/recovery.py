@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.schedule import Boundaries
 from persistence import bots, notifications, runs
 from persistence.database import Database
 from persistence.ledger import history
 from persistence.notifications import Notification
 from scheduler.service.jobrow import JobRow
-from scheduler.service.triggers import BarTrigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _previous(found: tuple[runs.Run, ...], run: str, user_id: int | None) -> str
 
 def _owed(row: JobRow, last_bar: int | None, now_ms: int) -> int:
     trigger = row.trigger
-    if last_bar is None or not isinstance(trigger, BarTrigger):
+    if last_bar is None or not isinstance(trigger, Boundaries):
         return 0
     newest = (now_ms - trigger.settle_ms) // trigger.length_ms * trigger.length_ms - trigger.length_ms
     return max(0, (newest - last_bar) // trigger.length_ms)

@@ -7,11 +7,11 @@ import pytest
 from scheduler_stage import SetClock, Stage, add_bots, bot_config, wait_for
 from sqlalchemy import text
 
+from jobs.schedule import Boundaries, Cron
 from persistence import bots
 from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
 from scheduler.service.lateness import Late, Lateness, late_bots
-from scheduler.service.triggers import BarTrigger, CronSchedule
 
 
 @pytest.fixture
@@ -187,9 +187,9 @@ def test_a_bot_whose_due_bar_is_missing_is_fired_again_and_charged_in_the_end():
     """R10.2."""
     minute = 60_000
     rows = {
-        1: JobRow(1, BarTrigger("1m", 1500), "generated"),
-        2: JobRow(2, CronSchedule("* * * * *", 0), "generated"),
-        3: JobRow(3, BarTrigger("1m", 1500), "generated"),
+        1: JobRow(1, Boundaries("1m", 1500), "generated"),
+        2: JobRow(2, Cron("* * * * *", 0), "generated"),
+        3: JobRow(3, Boundaries("1m", 1500), "generated"),
     }
     now = 100 * minute + 20_000
     cursors = {1: (97 * minute, None), 2: (None, None), 3: (99 * minute, None)}
