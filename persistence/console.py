@@ -183,15 +183,6 @@ class Console:
             found = {str(row[0]): int(row[1]) for row in rows}
         return found | {"all": sum(found.values())}
 
-    def next_runs(self) -> dict[str, int]:
-        """Return job id -> moment (ms) at which the scheduler means to fire it next."""
-        with self.read() as transaction:
-            rows = run(
-                transaction,
-                "SELECT id, next_run_time FROM apscheduler_jobs WHERE next_run_time IS NOT NULL",
-            )
-            return {str(row[0]): round(float(row[1]) * 1_000) for row in rows}
-
     def pause(self, bot_id: int, *, actor: str = "jobs", reason: str | None = None) -> bool:
         """Return whether that changed anything. Raises NoSuchBot."""
         with self.write() as transaction:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.outline import HIDDEN
+from jobs.desk.outline import HIDDEN
 from persistence.console import Console, open_console
 
 DEFAULT_FILE: Final = Path("scheduler.toml")

@@ -7,12 +7,14 @@ import re
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from jobs.command import main
-from persistence.bots import add_bot, get_bot
-from tests.jobs.command.ledgers import buying, config_text, insert_bar, insert_bot, quiet, selling
+from persistence.bots import add_bot, get_bot, start_bot
+from tests.jobs.command.ledgers import BEGIN, buying, config_text, insert_bar, insert_bot, quiet, selling
 
 
 @pytest.fixture
@@ -75,6 +77,18 @@ def test_rows_can_be_filtered_and_written_for_programs(jobs, database):
     rows = list(csv.DictReader(io.StringIO(jobs("list", "-o", "csv")[1])))
     assert [row["paused"] for row in rows] == ["false", "true", "false"]
     assert json.loads(rows[0]["positions"]) == []
+
+
+def test_next_is_known_for_a_bot_with_a_cron_expression(jobs, database):
+    """From its row alone, whether or not a service has put it on its schedule."""
+    bot_id = insert_bot(database, schedule="CRON_TZ=Europe/Berlin 0 9 * * *")
+    with database.write() as connection:
+        start_bot(connection, bot_id, now_ms=BEGIN)
+    (bot,) = json.loads(jobs("list", "--json")[1])["bots"]
+    following = datetime.fromisoformat(bot["next_at"]).astimezone(ZoneInfo("Europe/Berlin"))
+    assert (following.hour, following.minute, following.second) == (9, 0, 1), "the bar has to settle"
+    assert timedelta() < following - datetime.now(UTC) < timedelta(hours=25)
+    assert jobs("list")[1].splitlines()[1].split()[-2] != "-"
 
 
 def test_json_follows_the_documented_schema(jobs, database):
@@ -239,8 +253,13 @@ def test_a_reader_that_goes_away_is_no_error(database):
 
 
 LIST_LINES = "'list', '-o', 'jsonl', '--db'"
-FAST = (("list",), ("show", "1"), ("trades", "1"), ("history", "1"), ("pause", "1"), ("resume", "1"))
-HEAVY = ("sqlalchemy", "pandas", "ccxt", "backtrader", "pydantic", "alembic", "typer", "rich", "numpy")
+LOOKS = ("show", "trades", "history")
+MOVES = ("start", "stop", "restart", "pause", "resume")
+FAST = (("list",), *((verb, "1") for verb in (*LOOKS, *MOVES)))
+HEAVY = (
+    "sqlalchemy", "pandas", "ccxt", "backtrader", "pydantic", "alembic", "typer", "rich", "numpy",
+    "apscheduler",
+)  # fmt: skip
 PROGRAM = """
 import resource, sys
 from jobs.command import main
