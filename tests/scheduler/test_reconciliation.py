@@ -7,6 +7,7 @@ import pytest
 from scheduler_stage import SetClock, Stage, add_bots, bot_config, wait_for
 from sqlalchemy import text
 
+from jobs import desk
 from jobs.schedule import Boundaries, Cron
 from persistence import bots
 from scheduler.service.jobrow import JobRow
@@ -90,6 +91,16 @@ def test_pause_and_disable(database, stage, off, on, status):
     assert passed(stage).keys() == {bot, other}
     assert statuses(database)[bot] == "running"
     assert stage.crew.of(bot), "what closed meanwhile is stepped, without orders"
+
+
+def test_a_restart_is_seen_and_the_bot_runs_on(database, stage):
+    (bot,) = add_bots(database, 1, interval="1m")
+    stage.led().one_pass()
+    stage.crew.alarms.clear()
+    desk.restart(database, desk.Actor("anna"), [bot], now_ms=stage.clock.now_ms())
+    assert statuses(database)[bot] == "stopped"
+    assert passed(stage).keys() == {bot}
+    assert statuses(database)[bot] == "running"
 
 
 def test_an_edit_that_does_not_validate_leaves_the_bot_on_its_last_good_configuration(database, stage):

@@ -149,6 +149,48 @@ def test_pause_and_resume_change_the_row_and_say_what_was(jobs, database):
     assert not _row(database, bot_id).paused
 
 
+def test_start_stop_and_restart_change_the_row_and_say_what_was(jobs, database):
+    bot_id = insert_bot(database)
+    assert jobs("start", str(bot_id))[:2] == (0, f"bot {bot_id}: was enabled already\n")
+    assert jobs("stop", str(bot_id), "--reason", "news")[:2] == (0, f"bot {bot_id}: stopped\n")
+    assert not _row(database, bot_id).enabled
+    assert jobs("stop", "--all")[:2] == (0, f"bot {bot_id}: was disabled already\n")
+    changed = json.loads(jobs("restart", str(bot_id), "--json")[1])
+    assert changed == {
+        "schema": "jobs/v1", "kind": "changes", "action": "restart",
+        "bots": [{"id": bot_id, "result": "done"}],
+    }  # fmt: skip
+    assert _row(database, bot_id).enabled
+
+
+def test_edit_says_what_was_and_what_is(jobs, database, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bot_id = insert_bot(database)
+    wishes = ("data.interval=15m", "schedule=*/5 * * * *", "risk_management.max_daily_trades=4")
+    code, out, err = jobs("edit", str(bot_id), *wishes)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f'bot {bot_id}: data.interval: "1h" -> "15m"',
+        f'bot {bot_id}: schedule: null -> "*/5 * * * *"',
+        f"bot {bot_id}: risk_management.max_daily_trades: 5 -> 4",
+    ]
+    assert jobs("edit", str(bot_id), *wishes)[:2] == (0, f"bot {bot_id}: was so already\n")
+    edited = json.loads(jobs("edit", str(bot_id), "schedule=", "description=7", "--json")[1])
+    assert (edited["kind"], edited["bot_id"]) == ("edited", bot_id)
+    assert edited["changes"] == [
+        {"path": "schedule", "old": "*/5 * * * *", "new": None},
+        {"path": "description", "old": "", "new": "7"},
+    ]
+    before = _row(database, bot_id)
+    code, out, err = jobs("edit", str(bot_id), "schedule=99 99 * * *", "data.interval=7x")
+    assert (code, out) == (1, "")
+    assert "data.interval: found" in err
+    assert "schedule: found" in err
+    assert jobs("edit", str(bot_id), "nonsense")[0] == 2
+    assert jobs("edit", "999999", "description=x")[0] == 4
+    assert _row(database, bot_id) == before
+
+
 def test_the_audit_log_says_who_paused_and_why(jobs, database):
     bot_id = insert_bot(database)
     jobs("pause", str(bot_id), "--reason", "news")
