@@ -12,7 +12,7 @@ does every bar after it. Summer time does not exist here.
 **Cron.** Read as cron(5) reads it, which is what people know, not as APScheduler's `from_crontab`: 0 and 7
 are Sunday there and Monday in APScheduler; a day of the month and a weekday that are both restricted mean
 either of them there and both of them in APScheduler. APScheduler's rules can only say "both". So such an
-expression becomes two rules, one for each kind of day, and the earlier answer counts.
+expression becomes two rules, by days of the month and by weekdays, and the earlier answer counts.
 
 **Changes of the clock** are treated as in cron(8), which makes two kinds of rules too. A time of day is a
 wish of people: it fires once a day, at the first of an hour that winter time repeats, shifted by the change

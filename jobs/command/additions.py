@@ -114,7 +114,7 @@ def _hidden(path: str, value: object) -> object:
 
 
 def _checked(files: Sequence[str], config: Path | None) -> list[tuple[str, Checked]]:
-    """Check files; return what came of each under the name that messages give it."""
+    """Check files; return what came of them, under the names that messages give them."""
     installation = _installation(config)
     found = []
     for file in files:

@@ -51,7 +51,7 @@ def _adding(add: Add, parents: list[Grammar]) -> None:
 
 
 def _looking(add: Add, parents: list[Grammar]) -> None:
-    verb = add("list", help="one line for each bot", parents=parents)
+    verb = add("list", help="one line a bot", parents=parents)
     verb.add_argument("--user-id", type=_positive, help="only this user's bots")
     verb.add_argument("--state", help="only bots in this state, such as error")
     verb = add("show", help="everything about one bot", parents=parents)

@@ -8,46 +8,30 @@ from typing import Final
 
 from jobs.command.account import actor
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.location import now_ms, opened
+from jobs.command.location import opened
 from jobs.command.output import put_documents
 from jobs.command.table import put, say
 from jobs.desk import looking, moving
-from jobs.desk.actor import Actor, OpenDatabase
 from jobs.desk.moving import Moved, Result
 from jobs.desk.outline import outline
-
-Call = Callable[[OpenDatabase, Actor, Sequence[int], argparse.Namespace], tuple[Moved, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """How a move is called, and what is said where it was done and where it changed nothing."""
+    """What of the desk a command calls, and what it says where that was done or had been so already."""
 
-    call: Call
+    call: Callable[..., tuple[Moved, ...]]
     done: str
     unchanged: str = ""
 
 
 MOVES: Final[Mapping[str, Verb]] = {
-    "start": Verb(
-        lambda d, who, ids, given: moving.start(d, who, ids, reason=given.reason), "started", "was enabled"
-    ),
-    "stop": Verb(
-        lambda d, who, ids, given: moving.stop(d, who, ids, now_ms=now_ms(), reason=given.reason),
-        "stopped",
-        "was disabled",
-    ),
-    "restart": Verb(
-        lambda d, who, ids, given: moving.restart(d, who, ids, now_ms=now_ms(), reason=given.reason),
-        "restarted",
-    ),
-    "pause": Verb(
-        lambda d, who, ids, given: moving.pause(d, who, ids, reason=given.reason), "paused", "was paused"
-    ),
-    "resume": Verb(
-        lambda d, who, ids, given: moving.resume(d, who, ids, reason=given.reason), "resumed", "was running"
-    ),
-    "remove": Verb(lambda d, who, ids, given: moving.remove(d, who, ids, force=given.force), "removed"),
+    "start": Verb(moving.start, "started", "was enabled"),
+    "stop": Verb(moving.stop, "stopped", "was disabled"),
+    "restart": Verb(moving.restart, "restarted"),
+    "pause": Verb(moving.pause, "paused", "was paused"),
+    "resume": Verb(moving.resume, "resumed", "was running"),
+    "remove": Verb(moving.remove, "removed"),
 }
 
 
@@ -61,9 +45,10 @@ def move(arguments: argparse.Namespace) -> int:
             Ending.USAGE, f"{arguments.verb} takes bots' numbers, or --all", "jobs list shows the numbers"
         )
     verb = MOVES[arguments.verb]
+    options = {"force": arguments.force} if arguments.verb == "remove" else {"reason": arguments.reason}
     with opened(arguments) as database:
         ids = arguments.ids or [overview.bot.id for overview in looking.list_bots(database, actor())]
-        results = verb.call(database, actor(), ids, arguments)
+        results = verb.call(database, actor(), ids, **options)
     _tell(arguments, verb, results)
     kinds = {moved.result for moved in results}
     if Result.NO_SUCH_BOT in kinds:

@@ -1,4 +1,4 @@
-"""Rows for people: the columns of each table, and what stands in them."""
+"""Rows for people: the columns of the tables, and what stands in them."""
 
 import json
 from collections.abc import Mapping, Sequence

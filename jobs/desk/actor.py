@@ -19,7 +19,7 @@ class Actor:
 
 
 class OpenDatabase(Protocol):
-    """A `Database` or a `Console`: whoever opened it closes it."""
+    """A `Database` or a `Console`: who opened it closes it."""
 
     def read(self) -> AbstractContextManager[Transaction]: ...
     def write(self) -> AbstractContextManager[Transaction]: ...

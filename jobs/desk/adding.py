@@ -25,7 +25,7 @@ class Columns:
 
 
 def has_bots(database: OpenDatabase) -> bool:
-    """Whether there is any bot, whoever's it is."""
+    """Whether there is any bot, of any user."""
     with database.read() as transaction:
         return bool(bots.revisions(transaction))
 

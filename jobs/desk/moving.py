@@ -1,4 +1,4 @@
-"""Start, stop, restart, pause, resume, remove: for many bots at once, each for itself, as often as you like.
+"""Start, stop, restart, pause, resume, remove: for many bots at once, as often as you like.
 
 `enabled` and `paused` are what people want; `status` is what is, and moves through `persistence.rows.MOVES`
 alone. So these functions write wishes, and the service brings the status after them at the next boundary.
@@ -17,7 +17,7 @@ from jobs.desk.actor import Actor, OpenDatabase, bot_for
 from persistence import bots
 from persistence.database_errors import NoSuchBot, PositionOpen
 from persistence.rows import Bot
-from persistence.transaction import Transaction
+from persistence.transaction import Transaction, database_now
 
 TOGETHER: Final = 100  # bots in a transaction: the service must not wait long for its turn to write
 
@@ -39,7 +39,7 @@ class Moved:
 
 
 def start(
-    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], *, reason: str | None = None
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
 ) -> tuple[Moved, ...]:
     """Enable bots, and give those that their errors have stopped a new chance. A paused one stays paused."""
 
@@ -53,20 +53,18 @@ def start(
 
 
 def stop(
-    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], *, now_ms: int, reason: str | None = None
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
 ) -> tuple[Moved, ...]:
     """Disable bots. A step that was begun before this is committed cannot commit any more."""
 
     def move(transaction: Transaction, bot: Bot) -> bool:
-        return bots.set_enabled(
-            transaction, bot.id, enabled=False, now_ms=now_ms, actor=actor.name, reason=reason
-        )
+        return _disabled(transaction, actor, bot.id, reason)
 
     return _moved(database, actor, bot_ids, move)
 
 
 def restart(
-    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], *, now_ms: int, reason: str | None = None
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
 ) -> tuple[Moved, ...]:
     """Stop and start bots in one transaction: cursor and state stay, errors and their waits are forgotten.
 
@@ -74,7 +72,7 @@ def restart(
     """
 
     def move(transaction: Transaction, bot: Bot) -> bool:
-        bots.set_enabled(transaction, bot.id, enabled=False, now_ms=now_ms, actor=actor.name, reason=reason)
+        _disabled(transaction, actor, bot.id, reason)
         bots.forgive(transaction, bot.id)
         return bots.edit_bot(transaction, bot.id, {"enabled": True}, actor=actor.name, reason=reason)
 
@@ -82,26 +80,34 @@ def restart(
 
 
 def pause(
-    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], *, reason: str | None = None
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
 ) -> tuple[Moved, ...]:
     """No new bars from the next boundary on, until `resume`."""
-    return _paused(database, actor, bot_ids, reason, paused=True)
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        return bots.set_paused(transaction, bot.id, paused=True, actor=actor.name, reason=reason)
+
+    return _moved(database, actor, bot_ids, move)
 
 
 def resume(
-    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], *, reason: str | None = None
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
 ) -> tuple[Moved, ...]:
     """Go on from the cursor; a bot that its errors have stopped gets a new chance."""
-    return _paused(database, actor, bot_ids, reason, paused=False)
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        return bots.set_paused(transaction, bot.id, paused=False, actor=actor.name, reason=reason)
+
+    return _moved(database, actor, bot_ids, move)
 
 
 def remove(
     database: OpenDatabase,
     actor: Actor,
     bot_ids: Iterable[int],
+    reason: str | None = None,
     *,
     force: bool = False,
-    reason: str | None = None,
 ) -> tuple[Moved, ...]:
     """Delete bots with their states; the ledger stays. One with an open position is refused unless forced."""
 
@@ -112,13 +118,10 @@ def remove(
     return _moved(database, actor, bot_ids, move)
 
 
-def _paused(
-    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None, *, paused: bool
-) -> tuple[Moved, ...]:
-    def move(transaction: Transaction, bot: Bot) -> bool:
-        return bots.set_paused(transaction, bot.id, paused, actor=actor.name, reason=reason)
-
-    return _moved(database, actor, bot_ids, move)
+def _disabled(transaction: Transaction, actor: Actor, bot_id: int, reason: str | None) -> bool:
+    # By the database's clock, as its trigger writes `resumed_at` when the bot is enabled again.
+    now = database_now(transaction)
+    return bots.set_enabled(transaction, bot_id, enabled=False, now_ms=now, actor=actor.name, reason=reason)
 
 
 def _moved(

@@ -50,7 +50,7 @@ def _written_by_others(path: Path) -> bool:
 
 
 def rows(database: Database, settings: Settings) -> Iterator[Check]:
-    """Yield one check for all bots that could run, and one for each that could not."""
+    """Yield one check for all bots that could run, and one for every bot that could not."""
     with database.read() as connection:
         bots = all_bots(connection, settings.service.user_id)
     if not bots:

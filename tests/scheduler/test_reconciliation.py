@@ -97,7 +97,7 @@ def test_a_restart_is_seen_and_the_bot_runs_on(database, stage):
     (bot,) = add_bots(database, 1, interval="1m")
     stage.led().one_pass()
     stage.crew.alarms.clear()
-    desk.restart(database, desk.Actor("anna"), [bot], now_ms=stage.clock.now_ms())
+    desk.restart(database, desk.Actor("anna"), [bot])
     assert statuses(database)[bot] == "stopped"
     assert passed(stage).keys() == {bot}
     assert statuses(database)[bot] == "running"

@@ -313,11 +313,11 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("arguments", [*FAST, ("remove", "1", "--yes")], ids=lambda each: each[0])
+@pytest.mark.parametrize("arguments", [*FAST, ("remove", "1", "--yes")], ids=lambda words: words[0])
 def test_the_fast_commands_import_nothing_heavy(database, arguments):
     """`jobs list` stays under half a second of CPU because none of these is imported; CPU is printed."""
     bot_id = insert_bot(database)
-    command = [str(bot_id) if each == "1" else each for each in arguments]
+    command = [str(bot_id) if word == "1" else word for word in arguments]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command, "--db", database.url],
         capture_output=True,
