@@ -46,7 +46,7 @@ def validate(arguments: argparse.Namespace) -> int:
 
 
 def add(arguments: argparse.Namespace) -> int:
-    checked = _checked(arguments.files, arguments.config)
+    checked = _checked(arguments.files, arguments.config, arguments.schedule)
     for file, one in checked:
         for fault in one.faults:
             say(f"{file}: {fault}")
@@ -55,9 +55,7 @@ def add(arguments: argparse.Namespace) -> int:
     url = database_url(arguments.db, arguments.config)
     expect_url(url)
     _prepare_tables(url)
-    columns = Columns(
-        arguments.user_id, arguments.schedule, arguments.description, enabled=not arguments.disabled
-    )
+    columns = Columns(arguments.user_id, arguments.description, enabled=not arguments.disabled)
     with opened(arguments) as database:
         ids = add_bots(database, actor(), [one for _, one in checked], columns, now_ms=now_ms())
     rows = [
@@ -113,16 +111,18 @@ def _hidden(path: str, value: object) -> object:
     return shown[path] if isinstance(shown, dict) else HIDDEN
 
 
-def _checked(files: Sequence[str], config: Path | None) -> list[tuple[str, Checked]]:
+def _checked(
+    files: Sequence[str], config: Path | None, schedule: str | None = None
+) -> list[tuple[str, Checked]]:
     """Check files; return what came of them, under the names that messages give them."""
     installation = _installation(config)
     found = []
     for file in files:
         name = "standard input" if file == STANDARD_INPUT else file
         try:
-            found.append((name, check(_read_text(file), installation)))
+            found.append((name, check(_read_text(file), installation, schedule)))
         except InvalidConfig as exc:
-            found.append((name, Checked("", None, exc.faults)))
+            found.append((name, Checked("", faults=exc.faults)))
     return found
 
 

@@ -14,7 +14,8 @@ Every function that changes something goes through the same steps, in this order
    wake the service in the same transaction, so none of them can be forgotten here.
 4. **Return** what was done. What takes effect and when is the service's business: the next boundary.
 
-A check may be stale when its row is written, so `edit` writes only onto the revision that it read.
+A check may be stale when its row is written, so `edit` writes only onto the revision that it read, which
+also is the one whose owner was asked for: a bot that changes hands gets a new revision.
 
 | the process dies ... | the next one sees |
 |---|---|

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from jobs.desk.actor import Actor, OpenDatabase, may
 from jobs.desk.checking import Checked
-from jobs.schedule import Cron
 from persistence import bots
 from strategies.faults import InvalidConfig
 
@@ -19,7 +18,6 @@ class Columns:
     """What a new row says beside its configuration. Without `user_id` the bot is the actor's, or user 1's."""
 
     user_id: int | None = None
-    schedule: str | None = None
     description: str = ""
     enabled: bool = True
 
@@ -47,8 +45,6 @@ def add(
     faults = tuple(fault for one in checked for fault in one.faults)
     if faults:
         raise InvalidConfig(faults)
-    if columns.schedule is not None:
-        Cron(columns.schedule, 0)
     user_id = columns.user_id or actor.user_id or 1
     if not may(actor, user_id):
         raise NotYours(f"{actor.name} may add bots of user {actor.user_id} only, not of user {user_id}")
@@ -62,7 +58,7 @@ def add(
                 config=one.text,
                 now_ms=now_ms,
                 user_id=user_id,
-                schedule=columns.schedule,
+                schedule=one.schedule,
                 description=columns.description,
                 enabled=columns.enabled and one.config is not None and one.config.enabled,
                 actor=actor.name,

@@ -32,10 +32,11 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A text and what came of it: its configuration, or every fault that could be found at once."""
+    """What a row would say, and what came of it: its configuration, or every fault that could be found."""
 
     text: str
-    config: BotConfig | None
+    schedule: str | None = None
+    config: BotConfig | None = None
     faults: tuple[Fault, ...] = ()
 
 
@@ -54,7 +55,7 @@ def check(text: str, installation: Installation, schedule: str | None = None) ->
             Cron(schedule, 0)
         except InvalidSchedule as exc:
             faults += exc.faults
-    return Checked(text, None if faults else config, faults)
+    return Checked(text, schedule, None if faults else config, faults)
 
 
 def _market_faults(config: BotConfig, markets: MarketSettings) -> tuple[Fault, ...]:

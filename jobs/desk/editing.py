@@ -65,17 +65,15 @@ def edit(
     columns, changes = _edited(bot, wishes)
     if not columns:
         return Edited(bot_id, ())
-    checked = check(
-        str(columns.get("config", bot.config)), installation, columns.get("schedule", bot.schedule)
-    )
+    schedule = columns.get("schedule", bot.schedule or None)
+    checked = check(columns.get("config", bot.config), installation, schedule)
     if checked.faults:
         raise InvalidConfig(checked.faults)
     with database.write() as transaction:
-        bot_for(transaction, actor, bot_id)
         if not bots.edit_bot(
             transaction, bot_id, columns, revision=bot.revision, actor=actor.name, reason=reason
         ):
-            raise EditedMeanwhile(f"bot {bot_id} was edited by somebody else meanwhile")
+            raise EditedMeanwhile(f"bot {bot_id} was edited or removed by somebody else meanwhile")
     return Edited(bot_id, changes)
 
 

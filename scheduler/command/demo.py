@@ -122,9 +122,8 @@ def add_bots_if_none(settings: Settings) -> tuple[int, ...]:
     """
     schema.upgrade(settings.database.url)
     with open_console(settings.database.url) as database:
-        if has_bots(
-            database
-        ):  # to check the demo's configurations takes seconds that `make run` need not wait
+        # Looked at first too: to check the demo's configurations takes seconds.
+        if has_bots(database):
             return ()
         installation = Installation.of(settings)
         texts = [path.read_text(encoding="utf-8") for path in sorted(BOTS.glob("*.json"))]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,8 @@ def test_a_schedule_that_is_no_cron_adds_nothing(reference, sqlite_url, cron, ca
     assert main(["add", reference, "--db", sqlite_url, "--schedule", cron]) == 1
     assert re.search(r"schedule: found .*, allowed: five fields of cron", capsys.readouterr().err)
     assert _bots(sqlite_url) == ()
+    assert main(["add", reference, "--db", "sqlite:///new.db", "--schedule", cron]) == 1
+    assert not Path("new.db").exists()
 
 
 @pytest.mark.parametrize("cron", ["@daily", "0 9 * * mon-fri", "CRON_TZ=Europe/Berlin 0 9 * * 1-5"])

@@ -238,9 +238,9 @@ def test_two_edits_at_once_do_not_write_what_nobody_has_checked(database, monkey
 
 def test_faults_and_schedules_that_cannot_be_followed_add_nothing(database):
     good, bad = check(config_text(), HERE), check("{}", HERE)
-    for checked, columns in (((good, bad), Columns()), ((good,), Columns(schedule="99 99 * * *"))):
+    for checked in ((good, bad), (check(config_text(), HERE, "99 99 * * *"),)):
         with pytest.raises(InvalidConfig):
-            add(database, EVERYBODY, checked, columns, now_ms=NOW)
+            add(database, EVERYBODY, checked, Columns(), now_ms=NOW)
     assert desk.list_bots(database, EVERYBODY) == ()
     assert [fault.path for fault in check(config_text(), HERE, "0 0 30 2 *").faults] == ["schedule"]
 
