@@ -26,11 +26,12 @@ also is the one whose owner was asked for: a bot that changes hands gets a new r
 `add`, all or none, is the one wish that does more when it is repeated: a bot has no key but its id.
 
 Looking and moving load neither SQLAlchemy nor pydantic nor Backtrader, because `jobs list` has to be there at
-once. What has to check, `jobs.desk.adding`, `.editing` and `.checking`, is imported by those who need it.
+once. What has to check (`jobs.desk.adding`, `.editing`, `.checking`) is imported by those who need it;
+so is `.glance`, which is for screens.
 """
 
 from jobs.desk.actor import Actor, OpenDatabase, may
-from jobs.desk.looking import glance, history, list_bots, show, trades
+from jobs.desk.looking import history, list_bots, show, trades
 from jobs.desk.moving import Moved, Result, pause, remove, restart, resume, start, stop
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "Moved",
     "OpenDatabase",
     "Result",
-    "glance",
     "history",
     "list_bots",
     "may",

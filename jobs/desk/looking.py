@@ -1,15 +1,11 @@
 """Looking at bots: rows as values, and what follows from a row and the time."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.desk.actor import Actor, OpenDatabase, bot_for, may
 from jobs.schedule import schedule_for
-from persistence import notifications
 from persistence.database_errors import NoSuchBot
-from persistence.ledger import steps
 from persistence.ledger.history import read_steps, read_trades
-from persistence.notifications import Notification
 from persistence.overviews import overviews
 from persistence.rows import Bot, Overview, StepRow, TradeRow
 
@@ -47,26 +43,6 @@ def history(
     with database.read() as transaction:
         bot_for(transaction, actor, bot_id)
         return read_steps(transaction, bot_id, limit)[::-1]
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """All bots at one moment, how many trades they have closed, and the newest alerts, newest first."""
-
-    bots: tuple[Overview, ...]
-    trades_of: Mapping[int, int]
-    news: tuple[Notification, ...]
-
-
-def glance(database: OpenDatabase, actor: Actor, most_news: int) -> Glance:
-    """Read what is committed, in one transaction. Of the newest alerts, others' are left out."""
-    with database.read() as transaction:
-        found = overviews(transaction, user_id=actor.user_id)
-        ids = [overview.bot.id for overview in found]
-        news = notifications.latest(transaction, most_news)
-        if actor.user_id is not None:
-            news = tuple(alert for alert in news if alert.bot_id in ids)
-        return Glance(found, steps.count_trades(transaction, ids), news)
 
 
 def state_of(bot: Bot) -> str:

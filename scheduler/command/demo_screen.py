@@ -10,7 +10,8 @@ from typing import Any, Final
 from jobs.command.listing import cents, held
 from jobs.command.moments import bar_name
 from jobs.command.table import put
-from jobs.desk import Actor, glance
+from jobs.desk.actor import Actor
+from jobs.desk.glance import glance
 from jobs.desk.looking import state_of
 from jobs.desk.outline import outline
 from persistence.console import open_console

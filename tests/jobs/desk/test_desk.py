@@ -11,6 +11,7 @@ from jobs.desk import Actor, Moved, Result
 from jobs.desk.adding import Columns, NotYours, add
 from jobs.desk.checking import Installation, check
 from jobs.desk.editing import Change, Edited, EditedMeanwhile, edit
+from jobs.desk.glance import glance
 from jobs.desk.looking import Timing
 from jobs.settings import MarketSettings
 from persistence.audit import read_audit
@@ -69,7 +70,7 @@ def test_an_actor_of_one_user_sees_and_moves_that_users_bots_only(opened, databa
     assert [seen.bot.id for seen in desk.list_bots(opened, ANNA)] == [hers]
     assert [seen.bot.id for seen in desk.list_bots(opened, EVERYBODY)] == [hers, his]
     assert desk.list_bots(opened, ANNA, user_id=2) == ()
-    assert [seen.bot.id for seen in desk.glance(opened, ANNA, 5).bots] == [hers]
+    assert [seen.bot.id for seen in glance(opened, ANNA, 5).bots] == [hers]
     for look in (desk.show, desk.trades, desk.history):
         with pytest.raises(NoSuchBot):
             look(opened, ANNA, his)
