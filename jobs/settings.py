@@ -8,7 +8,7 @@ fault is reported at once.
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -18,9 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from jobs.defaults import DATABASE_URL, DATABASES, SETTINGS_FILE, SETTLE_MS
 from strategies.faults import Fault, InvalidConfig, faults_of
-
-DEFAULT_FILE: Final = Path("scheduler.toml")
 
 
 class Section(BaseModel):
@@ -28,14 +27,14 @@ class Section(BaseModel):
 
 
 def _known_database(url: str) -> str:
-    if not url.startswith(("sqlite:///", "postgresql+psycopg://", "postgresql://")):
+    if not url.startswith(DATABASES):
         raise ValueError("must begin with sqlite:/// or postgresql://")
     return url
 
 
 class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_known_database)] = Field(
-        default="sqlite:///onebar.db", description="SQLite file or PostgreSQL server that holds everything."
+        default=DATABASE_URL, description="SQLite file or PostgreSQL server that holds everything."
     )
 
 
@@ -48,7 +47,7 @@ class StrategySettings(Section):
 class MarketSettings(Section):
     csv_folder: Path = Field(default=Path(), description="Folder that a bot's data.file is relative to.")
     settle_ms: int = Field(
-        default=1_500, ge=0, le=60_000, description="ms after a bar's close before it is asked for."
+        default=SETTLE_MS, ge=0, le=60_000, description="ms after a bar's close before it is asked for."
     )
     timeout_ms: int = Field(default=10_000, ge=100, le=60_000, description="ms before a request is given up.")
 
@@ -115,7 +114,7 @@ def load_settings(file: Path | None = None) -> Settings:
     Relative paths in the file are relative to the file. Raises InvalidConfig with every fault, and
     FileNotFoundError if `file` is named and missing.
     """
-    chosen = file or DEFAULT_FILE
+    chosen = file or SETTINGS_FILE
     if file is not None and not file.is_file():
         raise FileNotFoundError(file)
 

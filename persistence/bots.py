@@ -341,3 +341,39 @@ def forgive_all(transaction: Transaction, user_id: int | None = None, *, actor: 
     given = {"actor": actor, "reason": "started afresh", **_only(user_id)}
     beside = "error_count = 0, retry_at = NULL"
     return _move(transaction, "stopped", "status = 'error'" + mine, given, beside=beside)
+
+
+def edit_bot(
+    transaction: Transaction,
+    bot_id: int,
+    columns: Mapping[str, object],
+    *,
+    revision: int | None = None,
+    actor: str = "service",
+    reason: str | None = None,
+) -> bool:
+    """Write columns that people edit, in one UPDATE; return False if the row is not at `revision` any more.
+
+    Also without a difference this is an edit: it raises the revision, is audited, and gives a bot that its
+    errors have stopped a new chance.
+    """
+    changes = "".join(f"{name} = :{name}, " for name in columns)
+    expected = "" if revision is None else " AND revision = :revision"
+    return (
+        run(
+            transaction,
+            f"UPDATE trading_bots SET {changes}edited_by = :actor, edit_reason = :reason"
+            f" WHERE id = :id{expected}",
+            {**columns, "actor": actor, "reason": reason, "id": bot_id, "revision": revision},
+        ).rowcount
+        > 0
+    )
+
+
+def forgive(transaction: Transaction, bot_id: int) -> None:
+    """Forget a bot's failures in a row and the wait that they have earned it."""
+    run(
+        transaction,
+        "UPDATE trading_bots SET error_count = 0, retry_at = NULL WHERE id = :id",
+        {"id": bot_id},
+    )

@@ -22,10 +22,7 @@ from persistence.connect import (
     postgres_arguments,
 )
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
-from persistence.ledger import history
-from persistence.overviews import overviews
-from persistence.rows import Overview, StepRow, TradeRow
-from persistence.transaction import Dialect, Transaction, run
+from persistence.transaction import Dialect, Transaction
 
 
 class SchemaMissing(Exception):
@@ -140,34 +137,6 @@ class Console:
             if _says_no_table(exc):
                 raise SchemaMissing(f"{exc}: run scheduler db upgrade") from exc
             raise
-
-    # What the commands ask for, in a transaction of its own.
-
-    def list(self, user_id: int | None = None) -> tuple[Overview, ...]:
-        with self.read() as transaction:
-            return overviews(transaction, user_id=user_id)
-
-    def show(self, bot_id: int) -> Overview | None:
-        with self.read() as transaction:
-            return next(iter(overviews(transaction, bot_ids=(bot_id,))), None)
-
-    def trades(self, bot_id: int, limit: int | None = None) -> tuple[TradeRow, ...]:
-        """Newest first, as all of the following."""
-        with self.read() as transaction:
-            return history.read_trades(transaction, bot_id, limit)
-
-    def history(self, bot_id: int, limit: int | None = None) -> tuple[StepRow, ...]:
-        with self.read() as transaction:
-            return history.read_steps(transaction, bot_id, limit)
-
-    def next_runs(self) -> dict[str, int]:
-        """Return job id -> moment (ms) at which the scheduler means to fire it next."""
-        with self.read() as transaction:
-            rows = run(
-                transaction,
-                "SELECT id, next_run_time FROM apscheduler_jobs WHERE next_run_time IS NOT NULL",
-            )
-            return {job_id: round(seconds * 1_000) for job_id, seconds in rows}
 
 
 def _sqlite(url: str) -> sqlite3.Connection:

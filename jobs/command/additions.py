@@ -1,123 +1,142 @@
-"""`jobs add` and `jobs validate`: configurations from files, checked as the service will check them.
-
-All files of one `add` are checked before any row is written, and all rows are written in one
-transaction: a command that fails, or dies, has added nothing.
-"""
+"""Commands that check configurations: `jobs add` and `jobs validate` of files, `jobs edit` of a row."""
 
 import argparse
+import json
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from jobs.command.changes import actor
-from jobs.command.documents import document
+from jobs.command.account import actor
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.location import database_url, expect_url, now_ms, without_password
-from jobs.command.table import as_csv, as_json, as_json_lines, put, say
-from jobs.command.validation import read_text, registry_of, schedule_fault, shown_name, validated
-from jobs.settings import Settings, load_settings
-from persistence import bots, schema
-from persistence.database import open_database
-from strategies.config import BotConfig
+from jobs.command.location import database_url, expect_url, now_ms, opened, without_password
+from jobs.command.output import put_documents
+from jobs.command.table import as_csv, put, say
+from jobs.desk.adding import Columns
+from jobs.desk.adding import add as add_bots
+from jobs.desk.checking import Checked, Installation, check
+from jobs.desk.editing import EditedMeanwhile
+from jobs.desk.editing import edit as edit_bot
+from jobs.desk.outline import HIDDEN, masked
+from jobs.settings import load_settings
+from persistence import schema
 from strategies.faults import Fault, InvalidConfig
 
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """One file: its configuration, or its faults."""
-
-    file: str
-    text: str = ""
-    config: BotConfig | None = None
-    faults: tuple[Fault, ...] = ()
+STANDARD_INPUT: Final = "-"
+PLAIN_TEXT: Final = frozenset({"schedule", "description"})
 
 
 def validate(arguments: argparse.Namespace) -> int:
-    checked = _checked(arguments.files, _settings(arguments.config))
+    checked = _checked(arguments.files, arguments.config)
     files: list[dict[str, Any]] = [
-        {"file": each.file, "valid": not each.faults, "faults": [asdict(fault) for fault in each.faults]}
-        for each in checked
+        {"file": file, "valid": not one.faults, "faults": [asdict(fault) for fault in one.faults]}
+        for file, one in checked
     ]
-    if arguments.format == "json":
-        put(as_json(document("validation", files=files)))
-    elif arguments.format == "jsonl":
-        put(as_json_lines(files))
-    elif arguments.format == "csv":
-        rows = [[each.file, *asdict(fault).values()] for each in checked for fault in each.faults]
+    if arguments.format in {"table", "wide"}:
+        for file, one in checked:
+            put("\n".join(f"{file}: {fault}" for fault in one.faults) or f"{file}: valid")
+    elif arguments.format == "csv":  # one line a fault, since a line holds no list
+        rows = [[file, *asdict(fault).values()] for file, one in checked for fault in one.faults]
         put(as_csv(["file", "path", "found", "allowed"], rows, headers=arguments.headers))
-    elif arguments.format == "name":
-        put("\n".join(each.file for each in checked if not each.faults))
     else:
-        for each in checked:
-            put("\n".join(f"{each.file}: {fault}" for fault in each.faults) or f"{each.file}: valid")
-    return Ending.FAILED if any(each.faults for each in checked) else Ending.DONE
+        shown = [row for row in files if row["valid"]] if arguments.format == "name" else files
+        put_documents(arguments, shown, "validation", "file", files=files)
+    return Ending.FAILED if any(one.faults for _, one in checked) else Ending.DONE
 
 
 def add(arguments: argparse.Namespace) -> int:
-    checked = _checked(arguments.files, _settings(arguments.config))
-    if (fault := schedule_fault(arguments.schedule)) is not None:
-        raise InvalidConfig((fault,))
-    faulty = [each for each in checked if each.faults]
-    for each in faulty:
-        for fault in each.faults:
-            say(f"{each.file}: {fault}")
-    if faulty:
+    checked = _checked(arguments.files, arguments.config, arguments.schedule)
+    for file, one in checked:
+        for fault in one.faults:
+            say(f"{file}: {fault}")
+    if any(one.faults for _, one in checked):
         raise CommandFailed(Ending.FAILED, "nothing was added")
     url = database_url(arguments.db, arguments.config)
     expect_url(url)
-    ids = _insert(arguments, checked, url)
+    _prepare_tables(url)
+    columns = Columns(arguments.user_id, arguments.description, enabled=not arguments.disabled)
+    with opened(arguments) as database:
+        ids = add_bots(database, actor(), [one for _, one in checked], columns, now_ms=now_ms())
     rows = [
-        {"id": bot_id, "name": each.config.name or each.config.id, "file": each.file}
-        for bot_id, each in zip(ids, checked, strict=True)
-        if each.config is not None
+        {"id": bot_id, "name": one.config.name or one.config.id, "file": file}
+        for bot_id, (file, one) in zip(ids, checked, strict=True)
+        if one.config is not None
     ]
-    if arguments.format == "json":
-        put(as_json(document("added", bots=rows)))
-    elif arguments.format == "jsonl":
-        put(as_json_lines(rows))
-    elif arguments.format == "csv":
-        put(as_csv(["id", "name", "file"], [list(row.values()) for row in rows], headers=arguments.headers))
-    else:
+    if arguments.format in {"table", "wide"}:
         put("\n".join(map(str, ids)))
         say("added; look at them by: jobs list, run them by: scheduler run")
+        return Ending.DONE
+    return put_documents(arguments, rows, "added", bots=rows)
+
+
+def edit(arguments: argparse.Namespace) -> int:
+    wishes = dict(_wish(text) for text in arguments.wishes)
+    installation = _installation(arguments.config)
+    with opened(arguments) as database:
+        try:
+            edited = edit_bot(database, actor(), arguments.id, wishes, installation, reason=arguments.reason)
+        except EditedMeanwhile as exc:
+            raise CommandFailed(Ending.TRY_AGAIN, str(exc), "look at it and give the command again") from exc
+    rows = [
+        {"path": path, "old": _hidden(path, old), "new": _hidden(path, new)}
+        for path, old, new in map(astuple, edited.changes)
+    ]
+    if arguments.format not in {"table", "wide"}:
+        return put_documents(arguments, rows, "edited", "path", bot_id=arguments.id, changes=rows)
+    for row in rows:
+        old, new = (json.dumps(row[side], ensure_ascii=False) for side in ("old", "new"))
+        put(f"bot {arguments.id}: {row['path']}: {old} -> {new}")
+    if not rows:
+        put(f"bot {arguments.id}: was so already")
     return Ending.DONE
 
 
-def _checked(files: Sequence[str], settings: Settings) -> tuple[Checked, ...]:
-    registry = registry_of(settings)
+def _wish(text: str) -> tuple[str, object]:
+    """Read `key=value`. A value is JSON if it can be read as that, else text; an empty schedule is none."""
+    key, separator, value = text.partition("=")
+    if not (key and separator):
+        raise CommandFailed(Ending.USAGE, f"{text!r} is not key=value, such as data.interval=15m")
+    if key in PLAIN_TEXT:
+        return key, value or (None if key == "schedule" else "")
+    try:
+        return key, json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+
+
+def _hidden(path: str, value: object) -> object:
+    """Return the value as it may be shown, which the names of its field and of those in it decide."""
+    shown = masked(json.dumps({path: value}))
+    return shown[path] if isinstance(shown, dict) else HIDDEN
+
+
+def _checked(
+    files: Sequence[str], config: Path | None, schedule: str | None = None
+) -> list[tuple[str, Checked]]:
+    """Check files; return what came of them, under the names that messages give them."""
+    installation = _installation(config)
     found = []
     for file in files:
-        name = shown_name(file)
+        name = "standard input" if file == STANDARD_INPUT else file
         try:
-            text = read_text(file)
-            found.append(Checked(name, text, validated(text, settings, registry)))
+            found.append((name, check(_read_text(file), installation, schedule)))
         except InvalidConfig as exc:
-            found.append(Checked(name, faults=exc.faults))
-    return tuple(found)
+            found.append((name, Checked("", faults=exc.faults)))
+    return found
 
 
-def _insert(arguments: argparse.Namespace, checked: Sequence[Checked], url: str) -> tuple[int, ...]:
-    _prepare_tables(url)
-    database = open_database(url)
-    now, who = now_ms(), actor()
+def _read_text(file: str) -> str:
+    """Read a file, or standard input for `-`. Raises CommandFailed, and InvalidConfig for what is no text."""
     try:
-        with database.write() as transaction:
-            return tuple(
-                bots.add_bot(
-                    transaction,
-                    config=each.text,
-                    now_ms=now,
-                    user_id=arguments.user_id,
-                    schedule=arguments.schedule,
-                    description=arguments.description,
-                    enabled=not arguments.disabled and each.config is not None and each.config.enabled,
-                    actor=who,
-                )
-                for each in checked
-            )
-    finally:
-        database.close()
+        raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+    except OSError as exc:
+        raise CommandFailed(Ending.FAILED, f"{file}: {exc.strerror or exc}") from exc
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        found = f"a byte {raw[exc.start]:#04x} at position {exc.start}"
+        raise InvalidConfig((Fault("(all)", found, "JSON in UTF-8"),)) from exc
 
 
 def _prepare_tables(url: str) -> None:
@@ -132,8 +151,8 @@ def _prepare_tables(url: str) -> None:
         raise CommandFailed(Ending.FAILED, f"{without_password(url)}: {'; '.join(findings)}")
 
 
-def _settings(file: Path | None) -> Settings:
+def _installation(file: Path | None) -> Installation:
     try:
-        return load_settings(file)
+        return Installation.of(load_settings(file))
     except FileNotFoundError as exc:
         raise CommandFailed(Ending.USAGE, f"{exc}: no such file") from exc

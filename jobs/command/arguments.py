@@ -11,6 +11,7 @@ _EXAMPLES: Final = """examples:
   jobs add bot.json              check a configuration and put it into the table
   jobs list -o wide              all bots, all columns
   jobs pause 3 --reason "news"   no new bars for bot 3 until: jobs resume 3
+  jobs edit 3 data.interval=15m schedule='0 9 * * mon-fri'
   jobs trades 3 --json | jq '.trades[].net_pnl'
 
 exit codes: 0 done, 1 failed, 2 usage, 4 no such bot, 5 database not reachable,
@@ -19,7 +20,7 @@ exit codes: 0 done, 1 failed, 2 usage, 4 no such bot, 5 database not reachable,
 
 
 def grammar() -> Grammar:
-    parser = Grammar(prog="jobs", description="Bots in the database: add, look at, pause, resume, remove.")
+    parser = Grammar(prog="jobs", description="Bots in the database: add, look at, edit, move, remove.")
     parser.epilog = _EXAMPLES
     parser.set_defaults(db=None, config=None, format="table", style="relative", headers=True)
     add = parser.verbs(dest="verb")
@@ -38,10 +39,19 @@ def _adding(add: Add, parents: list[Grammar]) -> None:
     verb.add_argument("--disabled", action="store_true", help="insert it without starting it")
     verb = add("validate", help="check configurations; needs no database", parents=parents)
     verb.add_argument("files", nargs="+", metavar="FILE", help="a bot's JSON; - reads standard input")
+    verb = add("edit", help="change a bot's configuration or row, checked as by add", parents=parents)
+    verb.add_argument("id", type=_positive, metavar="ID")
+    verb.add_argument(
+        "wishes",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="schedule, description, enabled, or a field of the configuration, such as data.interval=15m",
+    )
+    verb.add_argument("--reason", metavar="TEXT", help="kept in the audit log")
 
 
 def _looking(add: Add, parents: list[Grammar]) -> None:
-    verb = add("list", help="one line for each bot", parents=parents)
+    verb = add("list", help="one line a bot", parents=parents)
     verb.add_argument("--user-id", type=_positive, help="only this user's bots")
     verb.add_argument("--state", help="only bots in this state, such as error")
     verb = add("show", help="everything about one bot", parents=parents)
@@ -57,13 +67,16 @@ def _looking(add: Add, parents: list[Grammar]) -> None:
 
 def _changing(add: Add, parents: list[Grammar]) -> None:
     for name, text in (
+        ("start", "enable bots; also takes one out of state error"),
+        ("stop", "disable bots; cursor and state stay"),
+        ("restart", "stop and start, in one transaction; errors are forgotten"),
         ("pause", "no new bars from the next boundary on; a row, so it outlives restarts"),
         ("resume", "go on from the cursor; also takes a bot out of state error"),
     ):
         verb = add(name, help=text, parents=parents)
         verb.add_argument("ids", type=_positive, nargs="*", metavar="ID")
         verb.add_argument("--all", action="store_true", help="every bot")
-        verb.add_argument("--reason", default="", metavar="TEXT", help="kept in the audit log")
+        verb.add_argument("--reason", metavar="TEXT", help="kept in the audit log")
     verb = add("remove", help="delete bots with their state (trades stay); asks first", parents=parents)
     verb.add_argument("ids", type=_positive, nargs="+", metavar="ID")
     verb.add_argument("-y", "--yes", action="store_true", help="do not ask")

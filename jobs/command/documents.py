@@ -6,58 +6,19 @@ ever added; see docs/commands.md.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from jobs.command.moments import iso
-from jobs.command.outline import Outline, masked, outline
-from persistence.rows import Bot, Overview, PositionRow, StepRow, TradeRow
+from jobs.desk.looking import Timing, state_of
+from jobs.desk.outline import Outline, masked, outline
+from persistence.rows import Overview, PositionRow, StepRow, TradeRow
 
 SCHEMA: Final = "jobs/v1"
 
 
 def document(kind: str, **content: Any) -> Mapping[str, Any]:
     return {"schema": SCHEMA, "kind": kind, **content}
-
-
-def state_of(bot: Bot) -> str:
-    """One word for what a bot does: what people ordered comes before what the service last wrote."""
-    if bot.status == "error":
-        return "error"
-    if not bot.enabled:
-        return "disabled"
-    return "paused" if bot.paused else bot.status
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What the times of a list are counted from: `now` and `settle` in ms, `planned` by job id."""
-
-    now: int
-    settle: int
-    planned: Mapping[str, int]
-
-    def next_moment(self, bot: Bot, length: int | None) -> int | None:
-        """Return when the bot's next bar is asked for (ms); None if it does not run or nobody can say.
-
-        Only the service works out a cron expression; a plan that has passed was made by a service that ended.
-        """
-        if state_of(bot) not in {"running", "starting"}:
-            return None
-        planned = self.planned.get(str(bot.id), 0)
-        if planned > self.now:
-            return planned
-        if length is None or bot.schedule:
-            return None
-        following = (self.now - self.settle) // length * length + length + self.settle
-        return max(following, bot.retry_at or 0)
-
-    def lag(self, overview: Overview, length: int | None) -> int | None:
-        """Return how long ago the oldest bar closed that is not committed yet (ms); 0 if there is none."""
-        if overview.last_bar is None or length is None:
-            return None
-        return max(0, self.now - self.settle - (overview.last_bar + 2 * length))
 
 
 def unrealized(overview: Overview, seen: Outline) -> Decimal | None:
@@ -81,7 +42,7 @@ def bot_document(overview: Overview, timing: Timing) -> dict[str, Any]:
         "last_bar": _time(overview.last_bar),
         "last_step_at": _time(overview.decided_at),
         "took_ms": overview.took_ms,
-        "next_at": _time(timing.next_moment(bot, seen.length)),
+        "next_at": _time(timing.next_moment(bot, seen.interval)),
         "lag_ms": timing.lag(overview, seen.length),
         "error_count": bot.error_count,
         "last_error": bot.last_error,
@@ -89,7 +50,7 @@ def bot_document(overview: Overview, timing: Timing) -> dict[str, Any]:
         "strategy": seen.strategy,
         "mode": bot.type,
         "schedule": bot.schedule,
-        "positions": [position_document(each) for each in overview.positions],
+        "positions": [position_document(position) for position in overview.positions],
         "equity": _money(bot.current_balance),
         "realized_pnl": _money(bot.total_pnl),
         "unrealized_pnl": _money(unrealized(overview, seen)),

@@ -10,7 +10,7 @@ from jobs.command.endings import CommandFailed, Ending
 from jobs.command.location import without_passwords
 from jobs.command.table import say
 from persistence.console import SchemaMissing
-from persistence.database_errors import DatabaseUnavailable
+from persistence.database_errors import DatabaseUnavailable, NoSuchBot
 from strategies.faults import InvalidConfig
 
 ADVICE: Final = "scheduler doctor says how to mend it"
@@ -50,6 +50,8 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
             lines = tuple(map(str, error.faults))
         case DatabaseUnavailable():
             ending, lines = _unavailable(str(error))
+        case NoSuchBot():
+            ending, lines = Ending.NO_SUCH_BOT, (str(error), "jobs list shows those that there are")
         case KeyboardInterrupt():
             ending, lines = Ending.INTERRUPTED, ("interrupted",)
         case SchemaMissing():

@@ -1,18 +1,18 @@
-"""Rows for people: the columns of each table, and what stands in them."""
+"""Rows for people: the columns of the tables, and what stands in them."""
 
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from jobs.command.documents import Timing, state_of, unrealized
+from jobs.command.documents import unrealized
 from jobs.command.moments import Style, bar_name, shown, span, took
-from jobs.command.outline import Outline
 from jobs.command.table import Column
+from jobs.desk.looking import Timing, state_of
+from jobs.desk.outline import Outline
 from persistence.rows import Overview, PositionRow, StepRow, TradeRow
 
 CENT: Final = Decimal("0.01")
-
 
 BOT_COLUMNS: Final = (
     Column("ID", right=True),
@@ -65,7 +65,7 @@ STEP_COLUMNS: Final = (
 
 
 def bot_cells(overview: Overview, seen: Outline, timing: Timing, style: Style) -> list[str]:
-    now, following = timing.now, timing.next_moment(overview.bot, seen.length)
+    now, following = timing.now, timing.next_moment(overview.bot, seen.interval)
     return [
         str(overview.bot.id),
         seen.name,

@@ -14,13 +14,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.outline import HIDDEN
+from jobs.defaults import DATABASE_URL, DATABASES, SETTINGS_FILE, SETTLE_MS
+from jobs.desk.outline import HIDDEN
 from persistence.console import Console
 
-DEFAULT_FILE: Final = Path("scheduler.toml")
-DEFAULT_URL: Final = "sqlite:///onebar.db"
-DEFAULT_SETTLE_MS: Final = 1_500
-KINDS: Final = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 PASSWORD_OPTION: Final = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 
 
@@ -29,8 +26,8 @@ def database_url(db: str | None, config: Path | None) -> str:
     named = db or os.environ.get("ONEBAR_DATABASE_URL") or os.environ.get("ONEBAR_DATABASE__URL")
     if named:
         return named
-    url = _setting(config, "database", "url", DEFAULT_URL)
-    return url if isinstance(url, str) else DEFAULT_URL
+    url = _setting(config, "database", "url", DATABASE_URL)
+    return url if isinstance(url, str) else DATABASE_URL
 
 
 def opened(arguments: argparse.Namespace) -> Console:
@@ -42,8 +39,10 @@ def opened(arguments: argparse.Namespace) -> Console:
 
 def expect_url(url: str) -> None:
     """Raise CommandFailed (usage) for what no database could be at."""
-    if not url.startswith(KINDS):
-        raise CommandFailed(Ending.USAGE, f"{without_password(url)!r} begins with none of {', '.join(KINDS)}")
+    if not url.startswith(DATABASES):
+        raise CommandFailed(
+            Ending.USAGE, f"{without_password(url)!r} begins with none of {', '.join(DATABASES)}"
+        )
     try:
         urlsplit(url).port  # noqa: B018 - looked at for its error
     except ValueError as exc:
@@ -70,17 +69,15 @@ def without_passwords(text: str) -> str:
 
 def settle_ms(config: Path | None) -> int:
     """Find ms after a bar's close before it is asked for; needed to say when the next bar comes."""
-    found = os.environ.get("ONEBAR_MARKETS__SETTLE_MS") or _setting(
-        config, "markets", "settle_ms", DEFAULT_SETTLE_MS
-    )
+    found = os.environ.get("ONEBAR_MARKETS__SETTLE_MS") or _setting(config, "markets", "settle_ms", SETTLE_MS)
     try:
         return int(found)
     except (TypeError, ValueError):
-        return DEFAULT_SETTLE_MS  # `scheduler doctor` reports it; a list need not fail for it
+        return SETTLE_MS  # `scheduler doctor` reports it; a list need not fail for it
 
 
 def _setting(config: Path | None, section: str, key: str, default: object) -> Any:
-    chosen = config or DEFAULT_FILE
+    chosen = config or SETTINGS_FILE
     if config is None and not chosen.is_file():
         return default
     try:

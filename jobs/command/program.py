@@ -1,6 +1,6 @@
-"""`jobs`: reads its arguments and hands them to the one function of each command.
+"""`jobs`: reads its arguments and hands them to the function of the command.
 
-`add` and `validate` import what they check with (Backtrader, pydantic); the others must not, see
+`add`, `edit` and `validate` import what they check with (Backtrader, pydantic); the others must not, see
 the package's docstring.
 """
 
@@ -26,6 +26,12 @@ def _add(arguments: argparse.Namespace) -> int:
     return add(arguments)
 
 
+def _edit(arguments: argparse.Namespace) -> int:
+    from jobs.command.additions import edit
+
+    return edit(arguments)
+
+
 def _validate(arguments: argparse.Namespace) -> int:
     from jobs.command.additions import validate
 
@@ -35,13 +41,12 @@ def _validate(arguments: argparse.Namespace) -> int:
 VERBS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "add": _add,
     "validate": _validate,
+    "edit": _edit,
     "list": looks.list_bots,
     "show": looks.show,
     "trades": looks.trades,
     "history": looks.history,
-    "pause": changes.pause,
-    "resume": changes.resume,
-    "remove": changes.remove,
+    **dict.fromkeys(changes.MOVES, changes.move),
 }
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def as_json(document: Mapping[str, Any]) -> str:
 
 
 def as_json_lines(documents: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(json.dumps(each, ensure_ascii=False, separators=(",", ":")) for each in documents)
+    return "\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in documents)
 
 
 def say(text: str) -> None:

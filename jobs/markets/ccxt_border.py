@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from jobs.markets.breaker import BAN_PAUSE_MS, LIMIT_PAUSE_MS, Trouble
 from jobs.markets.port import MarketRefused, MarketUnavailable, canonical_symbol
+from strategies.faults import Fault
 from strategies.values import interval_ms
 
 BANNED: Final = 418
@@ -50,10 +51,8 @@ def connect(exchange_id: str, timeout_ms: int, base_url: str | None = None) -> A
     if exchange_id not in ccxt.exchanges:
         near = difflib.get_close_matches(exchange_id, ccxt.exchanges, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise MarketRefused(
-            f"data.data_source: found {exchange_id!r}, "
-            f"allowed: csv, generated or the id of a ccxt exchange{hint}"
-        )
+        allowed = f"csv, generated or the id of a ccxt exchange{hint}"
+        raise MarketRefused(Fault("data.data_source", repr(exchange_id), allowed))
     session = StrictSession()
     session.trust_env = False
     exchange = getattr(ccxt, exchange_id)(
@@ -66,7 +65,8 @@ def connect(exchange_id: str, timeout_ms: int, base_url: str | None = None) -> A
         exchange.urls["api"] = _moved(exchange.urls["api"], base_url)
         exchange.hostname = urlsplit(base_url).netloc
     if exchange.has.get("fetchOHLCV") is not True or not exchange.timeframes:
-        raise MarketRefused(f"data.data_source: {exchange_id} has no candles")
+        found = f"{exchange_id!r}, which has no candles"
+        raise MarketRefused(Fault("data.data_source", found, "an exchange that shows candles"))
     return exchange
 
 
@@ -145,8 +145,9 @@ def timeframe_of(exchange: Any, interval: str) -> str:
     for name, fixed_length in fixed.items():
         if fixed_length == length:
             return str(name)
-    known = sorted((name for name in fixed if fixed[name]), key=lambda name: fixed[name] or 0)
-    raise MarketRefused(f"data.interval: found {interval!r}, {exchange.id} has: {', '.join(known)}")
+    known = sorted((name for name, each in fixed.items() if each), key=lambda name: fixed[name] or 0)
+    allowed = f"one that {exchange.id} has: {', '.join(known)}"
+    raise MarketRefused(Fault("data.interval", repr(interval), allowed))
 
 
 def _length(timeframe: str) -> int | None:

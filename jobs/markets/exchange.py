@@ -36,6 +36,7 @@ from jobs.markets.ccxt_border import (
     timeframe_of,
 )
 from jobs.markets.port import Fetched, MarketRefused, MarketUnavailable, Rejected, canonical_symbol
+from strategies.faults import Fault
 from strategies.values import Bar, interval_ms
 
 # An answer ends after this many pages or seconds, so that nobody waits for years of candles in one step.
@@ -98,10 +99,11 @@ class ExchangeMarket:
             self._symbols = self._guarded(lambda: symbols_of(self._exchange))
             self._listed_at = time.monotonic()
         if symbol not in self._symbols:
-            raise MarketRefused(f"symbol: found {symbol!r}, allowed: one that {self.exchange_id} lists")
+            raise MarketRefused(Fault("symbol", repr(symbol), f"one that {self.exchange_id} lists"))
         name = self._symbols[symbol]
         if name is None:
-            raise MarketRefused(f"symbol: {symbol!r} means several markets of {self.exchange_id}")
+            found = f"{symbol!r}, which means several markets of {self.exchange_id}"
+            raise MarketRefused(Fault("symbol", found, "a name of one of them alone"))
         return name
 
     def _pages(self, name: str, timeframe: str, asked: Asked) -> Fetched:

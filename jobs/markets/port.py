@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from strategies.faults import Fault
 from strategies.values import INTERVAL_UNITS_MS, Bar, interval_ms
 
 # Bars of one answer. A question for more gets the oldest ones; the next one is asked behind them.
@@ -21,7 +22,14 @@ class MarketUnavailable(Exception):
 
 
 class MarketRefused(Exception):
-    """The question is wrong and stays wrong until somebody changes the bot, the settings or the file."""
+    """The question is wrong and stays wrong until somebody changes the bot, the settings or the file.
+
+    `fault` names the field of the configuration that has to change, where it is known to be one.
+    """
+
+    def __init__(self, reason: Fault | str) -> None:
+        super().__init__(str(reason))
+        self.fault = reason if isinstance(reason, Fault) else None
 
 
 @dataclass(frozen=True, slots=True)

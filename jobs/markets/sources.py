@@ -20,6 +20,7 @@ from jobs.markets.recorded import RecordedMarket
 from jobs.settings import MarketSettings
 from persistence.breakers import BreakerRow, read_breaker, write_breaker
 from persistence.database import Database
+from strategies.faults import Fault
 from strategies.values import Bar
 
 
@@ -96,7 +97,7 @@ def source_name(data: DataSource) -> str:
         return f"generated:{data.seed or 0}"
     if data.data_source == "csv":
         if not data.file:
-            raise MarketRefused("data.file: found nothing, allowed: a file inside the csv folder")
+            raise MarketRefused(Fault("data.file", "nothing", "a file inside the csv folder"))
         return f"csv:{data.file}"
     return data.data_source
 
@@ -123,5 +124,5 @@ def csv_path(folder: Path, file: str) -> Path:
     inside = folder.resolve()
     path = inside if "\0" in file else (inside / file).resolve()
     if path == inside or not path.is_relative_to(inside):
-        raise MarketRefused(f"data.file: found {file!r}, allowed: a file inside {inside}")
+        raise MarketRefused(Fault("data.file", repr(file), f"a file inside {inside}"))
     return path

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from jobs.command.validation import registry_of, validated
+from jobs.desk.checking import Installation, check
 from jobs.settings import Settings
 from ops.doctor.check import Check, fail, ok, warn
 from persistence.bots import Bot, all_bots
 from persistence.database import Database
-from strategies.faults import InvalidConfig
 
 MOST_SHOWN: Final = 20
 MOST_EXAMINED: Final = 500  # a look builds the strategy once, some ms
@@ -22,7 +21,7 @@ PASSWORD: Final = re.compile(r"^\s*url\s*=.*(?:://[^/\s]*:[^@\s]+@|password=)", 
 def plugins(settings: Settings) -> Iterator[Check]:
     for folder in settings.strategies.plugins:
         yield from _folder(folder)
-    registered, faults = registry_of(settings).discover()
+    registered, faults = Installation.of(settings).registry.discover()
     for fault in faults:
         yield fail(
             "strategies", f"{fault.path}: {fault.found}", f"mend the file or take it away ({fault.allowed})"
@@ -57,21 +56,20 @@ def rows(database: Database, settings: Settings) -> Iterator[Check]:
     if not bots:
         yield ok("bots", "none yet; add one: jobs add FILE (examples: ops/demo/*.json)")
         return
-    registry = registry_of(settings)
-    broken = []
-    for bot in bots[:MOST_EXAMINED]:
-        try:
-            validated(bot.config, settings, registry)
-        except InvalidConfig as exc:
-            broken.append((bot, exc))
+    installation = Installation.of(settings)
+    broken = [
+        (bot, faults)
+        for bot in bots[:MOST_EXAMINED]
+        if (faults := check(bot.config, installation, bot.schedule or None).faults)
+    ]
     examined = min(len(bots), MOST_EXAMINED)
     finding = f"{examined - len(broken)} of {examined} have a valid configuration"
     more = len(bots) - examined
     yield ok("bots", f"{finding}; {more} more were not looked at" if more else finding)
-    for bot, error in broken[:MOST_SHOWN]:
+    for bot, faults in broken[:MOST_SHOWN]:
         # A bot that nobody wants to run harms nobody.
         mark = fail if bot.enabled else warn
-        yield mark(f"bot {bot.id}", "; ".join(map(str, error.faults)), _mend(bot))
+        yield mark(f"bot {bot.id}", "; ".join(map(str, faults)), _mend(bot))
     if len(broken) > MOST_SHOWN:
         yield fail("bots", f"{len(broken) - MOST_SHOWN} more are broken", "mend these and look again")
     yield from _in_error(bots)

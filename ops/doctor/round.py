@@ -9,7 +9,8 @@ from typing import Final
 
 from jobs.command.endings import Ending
 from jobs.command.table import colored, put
-from jobs.settings import DEFAULT_FILE, DatabaseSettings, Settings, load_settings
+from jobs.defaults import SETTINGS_FILE
+from jobs.settings import DatabaseSettings, Settings, load_settings
 from ops.doctor import bot_rows as bots
 from ops.doctor import host as machine
 from ops.doctor import storage
@@ -33,7 +34,7 @@ def examine(config: Path | None, db: str | None) -> Iterator[Check]:
     yield from faults
     if settings is None:
         return
-    yield from bots.settings_file(config or DEFAULT_FILE)
+    yield from bots.settings_file(config or SETTINGS_FILE)
     yield machine.memory(settings.workers)
     yield machine.unit()
     yield from machine.secrets()
@@ -76,7 +77,7 @@ def _line(check: Check, *, color: bool) -> str:
 
 
 def _settings(config: Path | None, db: str | None) -> tuple[Settings | None, tuple[Check, ...]]:
-    name = str(config or DEFAULT_FILE)
+    name = str(config or SETTINGS_FILE)
     try:
         settings = load_settings(config)
     except FileNotFoundError:
@@ -86,7 +87,7 @@ def _settings(config: Path | None, db: str | None) -> tuple[Settings | None, tup
         return None, tuple(fail("settings", str(fault), mend) for fault in exc.faults)
     if db is not None:
         settings = settings.model_copy(update={"database": DatabaseSettings.model_construct(url=db)})
-    where = name if (config or DEFAULT_FILE).is_file() else f"no {name} here: the defaults"
+    where = name if (config or SETTINGS_FILE).is_file() else f"no {name} here: the defaults"
     return settings, (ok("settings", where),)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,13 @@ from typing import Final
 
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.table import put, say
-from jobs.command.validation import registry_of, validated
+from jobs.desk import Actor
+from jobs.desk.adding import Columns, add, has_bots
+from jobs.desk.checking import Installation, check
 from jobs.settings import Settings, load_settings
 from jobs.signals import signals_to
 from persistence import schema
-from persistence.bots import add_bot, all_bots
-from persistence.database import Database, open_database
+from persistence.console import Console
 from scheduler.command.demo_screen import read_scene, screen
 
 ROOT: Final = Path(__file__).parents[2]
@@ -120,35 +121,19 @@ def add_bots_if_none(settings: Settings) -> tuple[int, ...]:
     Raises InvalidConfig if the settings leave out the folder of the demo's strategies.
     """
     schema.upgrade(settings.database.url)
-    database = open_database(settings.database.url)
-    try:
-        with database.read() as connection:
-            if all_bots(connection):
-                return ()
-        added = _added(database, _texts(settings))
-    finally:
-        database.close()
+    with Console(settings.database.url) as database:
+        # Looked at first too: to check the demo's configurations takes seconds.
+        if has_bots(database):
+            return ()
+        installation = Installation.of(settings)
+        texts = [path.read_text(encoding="utf-8") for path in sorted(BOTS.glob("*.json"))]
+        checked = [check(text, installation) for text in texts]
+        now = time.time_ns() // 1_000_000
+        added = add(database, Actor("demo"), checked, Columns(), now_ms=now, to_empty=True)
     if added:
         say(f"the table had no bots: added the demo's {len(added)}, on paper; add your own by: jobs add FILE")
         say(f"a file to begin with: {BOTS / 'crossover_eth.json'}; take the demo's away by: jobs remove ID")
     return added
-
-
-def _texts(settings: Settings) -> list[str]:
-    registry = registry_of(settings)
-    texts = [path.read_text(encoding="utf-8") for path in sorted(BOTS.glob("*.json"))]
-    for text in texts:
-        validated(text, settings, registry)
-    return texts
-
-
-def _added(database: Database, texts: Sequence[str]) -> tuple[int, ...]:
-    now = time.time_ns() // 1_000_000
-    with database.write() as connection:
-        # Looked at again inside the transaction: two services that start together add them once.
-        if all_bots(connection):
-            return ()
-        return tuple(add_bot(connection, config=text, now_ms=now, actor="demo") for text in texts)
 
 
 class Stop:

@@ -2,19 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jobs.command.documents import state_of
 from jobs.command.listing import cents, held
 from jobs.command.moments import bar_name
-from jobs.command.outline import outline
 from jobs.command.table import put
+from jobs.desk.actor import Actor
+from jobs.desk.glance import glance
+from jobs.desk.looking import state_of
+from jobs.desk.outline import outline
 from persistence.console import Console
-from persistence.ledger.steps import count_trades
-from persistence.notifications import latest
 from persistence.rows import Overview
 
 LINE_EVERY_S: Final = 2.0
@@ -42,12 +42,12 @@ class Scene:
 
     now: int
     bots: tuple[Overview, ...]
-    trades_of: dict[int, int]
+    trades_of: Mapping[int, int]
     news: tuple[tuple[str, str], ...]
 
     @property
     def bars(self) -> int:
-        return sum(each.version for each in self.bots)
+        return sum(overview.version for overview in self.bots)
 
     @property
     def trades(self) -> int:
@@ -59,13 +59,10 @@ Screen = Callable[[Scene], None]
 
 def read_scene(url: str) -> Scene:
     """Read what is committed. Raises DatabaseUnavailable."""
-    with Console(url) as console:
-        bots = console.list()
-        with console.read() as transaction:
-            trades = count_trades(transaction, [each.bot.id for each in bots])
-            news = latest(transaction, NEWS)
-    told = tuple((each.key, each.body) for each in reversed(news))
-    return Scene(time.time_ns() // 1_000_000, bots, trades, told)
+    with Console(url) as database:
+        seen = glance(database, Actor("demo"), NEWS)
+    told = tuple((alert.key, alert.body) for alert in reversed(seen.news))
+    return Scene(time.time_ns() // 1_000_000, seen.bots, seen.trades_of, told)
 
 
 @contextmanager
@@ -104,21 +101,21 @@ def _picture(scene: Scene) -> Any:
 
 def _rows(scene: Scene) -> list[list[str]]:
     rows = []
-    for each in scene.bots:
-        seen = outline(each.bot.config)
+    for overview in scene.bots:
+        seen = outline(overview.bot.config)
         rows.append(
             [
-                str(each.bot.id),
+                str(overview.bot.id),
                 seen.name,
                 seen.symbol,
                 seen.interval,
-                state_of(each.bot),
-                bar_name(each.last_bar, scene.now, "relative"),
-                str(each.version),
-                str(scene.trades_of.get(each.bot.id, 0)),
-                held(each.positions),
-                cents(each.bot.total_pnl),
-                cents(each.bot.current_balance),
+                state_of(overview.bot),
+                bar_name(overview.last_bar, scene.now, "relative"),
+                str(overview.version),
+                str(scene.trades_of.get(overview.bot.id, 0)),
+                held(overview.positions),
+                cents(overview.bot.total_pnl),
+                cents(overview.bot.current_balance),
             ]
         )
     return rows
@@ -126,7 +123,7 @@ def _rows(scene: Scene) -> list[list[str]]:
 
 @dataclass(slots=True)
 class _Lines:
-    """One line each two seconds, and one for each alert, once."""
+    """One line every two seconds, and one for an alert, once."""
 
     last: float = 0.0
     told: set[str] = field(default_factory=set)
@@ -139,6 +136,6 @@ class _Lines:
         if time.monotonic() - self.last < LINE_EVERY_S:
             return
         self.last = time.monotonic()
-        running = sum(state_of(each.bot) == "running" for each in scene.bots)
+        running = sum(state_of(overview.bot) == "running" for overview in scene.bots)
         put(f"{running} of {len(scene.bots)} bots running, {scene.bars} bars, {scene.trades} trades")
         sys.stdout.flush()

@@ -11,7 +11,6 @@ from jobs.command.table import put, say
 from jobs.replay.journey import NothingToReplay, Report, ServiceRuns, Tally, replay
 from jobs.settings import Settings
 from jobs.signals import signals_to
-from persistence.database_errors import NoSuchBot
 from persistence.schema import SchemaUnfit
 from scheduler.command.progress import progress
 
@@ -25,8 +24,6 @@ def print_replay(settings: Settings, begin: int, end: int, only: Sequence[int] |
         raise CommandFailed(Ending.FAILED, str(exc), "mend it by: scheduler db upgrade") from exc
     except ServiceRuns as exc:
         raise CommandFailed(Ending.TRY_AGAIN, str(exc)) from exc
-    except NoSuchBot as exc:
-        raise CommandFailed(Ending.NO_SUCH_BOT, str(exc)) from exc
     except NothingToReplay as exc:
         raise CommandFailed(Ending.NOT_RUNNING, str(exc)) from exc
     _print(report)

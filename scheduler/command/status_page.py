@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
-from jobs.command.documents import Timing, state_of
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.location import without_password
 from jobs.command.moments import dated, span
-from jobs.command.outline import outline
 from jobs.command.table import Column, aligned, put
+from jobs.desk import Actor, list_bots
+from jobs.desk.looking import Timing, state_of
+from jobs.desk.outline import outline
 from jobs.settings import Settings
 from ops.health import ServiceStatus, read_status
 from persistence import schema
@@ -25,10 +26,10 @@ def print_status(settings: Settings, *, as_json: bool) -> int:
     """Print and return 0 healthy, 1 running but not healthy, 3 not running, 5 database not reachable."""
     expect_tables(settings.database.url)
     status = read_status(settings)
-    with Console(settings.database.url) as console:
-        bots = console.list(settings.service.user_id)
+    with Console(settings.database.url) as database:
+        bots = list_bots(database, Actor("status", settings.service.user_id))
     now = time.time_ns() // 1_000_000
-    timing = Timing(now, settings.markets.settle_ms, {})
+    timing = Timing(now, settings.markets.settle_ms)
     counts = summary(bots, timing)
     if as_json:
         document = {"schema": "status/v1", "service": status.as_json(), "bots": counts}
@@ -52,16 +53,18 @@ def summary(bots: tuple[Overview, ...], timing: Timing) -> dict[str, Any]:
     """Count bots by state, open positions and bots behind; find the last step and the longest lag (ms)."""
     lags = [
         lag
-        for each in bots
-        if state_of(each.bot) == "running"
-        and (lag := timing.lag(each, outline(each.bot.config).length)) is not None
+        for overview in bots
+        if state_of(overview.bot) == "running"
+        and (lag := timing.lag(overview, outline(overview.bot.config).length)) is not None
     ]
     return {
         "total": len(bots),
-        "by_state": dict(sorted(Counter(state_of(each.bot) for each in bots).items())),
-        "open_positions": sum(len(each.positions) for each in bots),
-        "failing": sum(each.bot.error_count > 0 for each in bots),
-        "last_step_at": max((each.decided_at for each in bots if each.decided_at is not None), default=None),
+        "by_state": dict(sorted(Counter(state_of(overview.bot) for overview in bots).items())),
+        "open_positions": sum(len(overview.positions) for overview in bots),
+        "failing": sum(overview.bot.error_count > 0 for overview in bots),
+        "last_step_at": max(
+            (overview.decided_at for overview in bots if overview.decided_at is not None), default=None
+        ),
         "behind": sum(lag > 0 for lag in lags),
         "lag_ms": max(lags, default=None),
     }

@@ -1,6 +1,6 @@
 """The `scheduler` command: run the service, look at it, replay, demo, doctor, the database's schema.
 
-Each command imports what it needs when it runs: `scheduler status` is called by health probes.
+A command imports what it needs when it runs: `scheduler status` is called by health probes.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def grammar() -> Grammar:
     verb.add_argument("action", choices=("upgrade", "check"))
     for name, text in (
         ("status", "whether the service runs, who leads, how far the bars are"),
-        ("doctor", "check the installation; one line each, with how to mend it"),
+        ("doctor", "check the installation; one line a finding, with how to mend it"),
     ):
         verb = add(name, help=text, parents=[where()])
         verb.add_argument("--json", action="store_true", help="for programs")

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
+from jobs.schedule import InvalidSchedule, Schedule, parse
 from scheduler.crew.alarm import Alarm
-from scheduler.service.triggers import InvalidSchedule, Trigger, parse_trigger
 
 FUNCTION: Final = "jobs.bar:run_bar"
 PREFIX: Final = "bot:"
@@ -28,7 +28,7 @@ class JobRow:
     """One row, readable. `group` names the exchange that its work calls, for the bulkhead."""
 
     bot_id: int
-    trigger: Trigger
+    trigger: Schedule
     group: str
 
     @property
@@ -57,7 +57,7 @@ def parse_row(job_id: str, state: object) -> JobRow:
             name == FUNCTION and not rest and job_id == f"{PREFIX}{bot_id}"
         ):
             try:
-                return JobRow(bot_id, parse_trigger(trigger), group)
+                return JobRow(bot_id, parse(trigger), group)
             except InvalidSchedule as exc:
                 raise UnreadableRow(f"{job_id}: {exc}") from exc
     raise UnreadableRow(f"{job_id}: {str(state)[:80]!r} is not a job of a bot")

@@ -45,10 +45,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 
+from jobs.schedule import moment
 from persistence.database import Database
 from scheduler.crew.alarm import Alarm
 from scheduler.service.jobrow import FUNCTION, PREFIX, Claim, JobRow, UnreadableRow, parse_row
-from scheduler.service.triggers import moment
+from scheduler.service.triggers import ScheduleTrigger
 
 MOST_KEPT: Final = 50_000  # parsed rows that are remembered, so that an unchanged row is not parsed again
 
@@ -230,7 +231,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
                 "version": 1,
                 "id": row.id,
                 "func": FUNCTION,
-                "trigger": row.trigger,
+                "trigger": ScheduleTrigger(row.trigger),
                 "executor": row.group,
                 "args": (row.bot_id,),
                 "kwargs": {},

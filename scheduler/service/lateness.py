@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from jobs.bar.firing import Outcome
+from jobs.schedule import Boundaries
 from scheduler.service.jobrow import JobRow
-from scheduler.service.triggers import BarTrigger
 
 TRIES: Final = 4
 SHORTEST_GRACE_MS: Final = 10_000
 
 
-def newest_bar(trigger: BarTrigger, now_ms: int) -> int:
+def newest_bar(trigger: Boundaries, now_ms: int) -> int:
     """Return the open time of the last bar that a bot on this trigger has been fired for by now."""
     closed = (now_ms - trigger.settle_ms) // trigger.length_ms * trigger.length_ms
     return closed - trigger.length_ms
@@ -42,7 +42,7 @@ def late_bots(
     found = []
     for bot_id, row in jobs.items():
         trigger = row.trigger
-        if not isinstance(trigger, BarTrigger) or bot_id not in cursors:
+        if not isinstance(trigger, Boundaries) or bot_id not in cursors:
             continue
         last_bar = cursors[bot_id][0]
         if last_bar is None or last_bar < newest_bar(trigger, now_ms - grace_ms):

@@ -40,6 +40,7 @@ import structlog
 from jobs.bar.charges import charge
 from jobs.bar.failures import Failure, FailureKind
 from jobs.clock import Clock
+from jobs.schedule import schedule_for
 from jobs.settings import Settings
 from persistence import bots
 from persistence.bots import Bot
@@ -48,7 +49,6 @@ from persistence.ledger import steps
 from scheduler.crew.alarm import Alarm
 from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
-from scheduler.service.triggers import InvalidSchedule, trigger_for
 from strategies.config import parse_bot_config
 from strategies.faults import InvalidConfig
 
@@ -90,13 +90,13 @@ def wish(bot: Bot, settle_ms: int, last_good: JobRow | None) -> Wish:
         return replace(asked, idle_status="error")
     try:
         return replace(asked, row=_job(bot.id, bot.config, bot.schedule, settle_ms))
-    except (InvalidConfig, InvalidSchedule) as exc:
+    except InvalidConfig as exc:
         return replace(asked, row=last_good, idle_status="error", fault=str(exc))
 
 
 def _job(bot_id: int, config: str, schedule: str | None, settle_ms: int) -> JobRow:
     data = parse_bot_config(config).data
-    return JobRow(bot_id, trigger_for(data.interval, schedule, settle_ms), data.data_source)
+    return JobRow(bot_id, schedule_for(data.interval, schedule, settle_ms), data.data_source)
 
 
 def admitted(

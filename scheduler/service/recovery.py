@@ -6,13 +6,13 @@ A report and nothing else: no decision follows from it. The bots go on from thei
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.schedule import Boundaries
 from persistence import bots, notifications, runs
 from persistence.database import Database
 from persistence.ledger import history
 from persistence.notifications import Notification
 from scheduler.service.jobrow import JobRow
 from scheduler.service.lateness import newest_bar
-from scheduler.service.triggers import BarTrigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,6 @@ def _previous(found: tuple[runs.Run, ...], run: str, user_id: int | None) -> str
 
 def _owed(row: JobRow, last_bar: int | None, now_ms: int) -> int:
     trigger = row.trigger
-    if last_bar is None or not isinstance(trigger, BarTrigger):
+    if last_bar is None or not isinstance(trigger, Boundaries):
         return 0
     return max(0, (newest_bar(trigger, now_ms) - last_bar) // trigger.length_ms)

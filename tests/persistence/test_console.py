@@ -98,15 +98,6 @@ def test_a_bot_with_a_position_is_removed_only_by_force(database, console):
     assert seen(console, bots.get_bot, bot) is None
 
 
-def test_next_runs(database, console):
-    assert console.next_runs() == {}
-    with database.write() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO apscheduler_jobs VALUES ('7', 1700000000.5, '{}'), ('8', NULL, '{}')"
-        )
-    assert console.next_runs() == {"7": 1_700_000_000_500}
-
-
 def test_a_file_that_is_not_there_is_not_made(tmp_path):
     file = tmp_path / "none.db"
     with pytest.raises(DatabaseUnavailable, match="no database file"):

@@ -1,28 +1,30 @@
 """When jobs fire: boundaries by arithmetic, cron as cron(5) and cron(8) have it (R1.6)."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.service.triggers import (
-    BarTrigger,
-    CronSchedule,
+from jobs.schedule import (
+    Boundaries,
+    Cron,
     InvalidSchedule,
     milliseconds,
     moment,
-    parse_trigger,
-    trigger_for,
+    parse,
+    schedule_for,
 )
 
 
 def fires(expression, start, count):
-    schedule = CronSchedule(expression, 0)
+    zone = expression.partition("CRON_TZ=")[2].partition(" ")[0] or "UTC"
+    schedule = Cron(expression, 0)
     at, found = milliseconds(start), []
     for _ in range(count):
         at = schedule.next_ms(at)
-        found.append(moment(at).astimezone(schedule.zone).strftime("%m-%d %H:%M%z"))
+        found.append(moment(at).astimezone(ZoneInfo(zone)).strftime("%m-%d %H:%M%z"))
     return found
 
 
@@ -33,7 +35,7 @@ def fires(expression, start, count):
 )
 @settings(max_examples=200)
 def test_the_next_boundary_is_the_first_one_after(after, interval, settle):
-    trigger = BarTrigger(interval, settle)
+    trigger = Boundaries(interval, settle)
     found = trigger.next_ms(after)
     assert found > after
     assert found - after <= trigger.length_ms
@@ -86,12 +88,12 @@ def test_summer_time(expression, start, expected):
     "zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
 )
 def test_a_daily_time_fires_each_day_once_in_a_year(zone):
-    schedule = CronSchedule(f"CRON_TZ={zone} 15 2 * * *", 0)
+    schedule = Cron(f"CRON_TZ={zone} 15 2 * * *", 0)
     at = milliseconds(datetime(2026, 1, 1, 12, tzinfo=UTC))
     days = []
     for _ in range(365):
         at = schedule.next_ms(at)
-        days.append(moment(at).astimezone(schedule.zone).date())
+        days.append(moment(at).astimezone(ZoneInfo(zone)).date())
     assert len(set(days)) == 365
     assert (days[-1] - days[0]).days == 364
 
@@ -115,12 +117,12 @@ def test_a_daily_time_fires_each_day_once_in_a_year(zone):
 )
 def test_what_cannot_be_followed_is_refused_with_the_reason(expression, why):
     with pytest.raises(InvalidSchedule, match=why):
-        CronSchedule(expression, 0)
+        Cron(expression, 0)
 
 
 def test_a_trigger_survives_its_row():
-    for trigger in (BarTrigger("15m", 1500), CronSchedule("CRON_TZ=Europe/Berlin 0 9 * * 1-5", 0)):
-        assert parse_trigger(trigger.as_json()) == trigger
+    for trigger in (Boundaries("15m", 1500), Cron("CRON_TZ=Europe/Berlin 0 9 * * 1-5", 0)):
+        assert parse(trigger.as_json()) == trigger
     for found in (
         {},
         {"interval": "1m"},
@@ -129,11 +131,11 @@ def test_a_trigger_survives_its_row():
         7,
     ):
         with pytest.raises(InvalidSchedule):
-            parse_trigger(found)
+            parse(found)
 
 
 def test_a_cron_of_the_row_overrides_the_boundary():
-    assert trigger_for("1m", None, 5) == BarTrigger("1m", 5)
-    assert trigger_for("1m", "  ", 5) == BarTrigger("1m", 5)
-    assert trigger_for("1m", "0 9 * * *", 5) == CronSchedule("0 9 * * *", 5)
-    assert CronSchedule("0 9 * * *", 1500).next_ms(0) == 9 * 3_600_000 + 1500, "the bar has to settle"
+    assert schedule_for("1m", None, 5) == Boundaries("1m", 5)
+    assert schedule_for("1m", "  ", 5) == Boundaries("1m", 5)
+    assert schedule_for("1m", "0 9 * * *", 5) == Cron("0 9 * * *", 5)
+    assert Cron("0 9 * * *", 1500).next_ms(0) == 9 * 3_600_000 + 1500, "the bar has to settle"

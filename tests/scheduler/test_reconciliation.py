@@ -7,11 +7,12 @@ import pytest
 from scheduler_stage import SetClock, Stage, add_bots, bot_config, wait_for
 from sqlalchemy import text
 
+from jobs import desk
+from jobs.schedule import Boundaries, Cron
 from persistence import bots
 from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
 from scheduler.service.lateness import Lateness, late_bots, newest_bar
-from scheduler.service.triggers import BarTrigger, CronSchedule
 
 
 @pytest.fixture
@@ -90,6 +91,16 @@ def test_pause_and_disable(database, stage, off, on, status):
     assert passed(stage).keys() == {bot, other}
     assert statuses(database)[bot] == "running"
     assert stage.crew.of(bot), "what closed meanwhile is stepped, without orders"
+
+
+def test_a_restart_is_seen_and_the_bot_runs_on(database, stage):
+    (bot,) = add_bots(database, 1, interval="1m")
+    stage.led().one_pass()
+    stage.crew.alarms.clear()
+    desk.restart(database, desk.Actor("anna"), [bot])
+    assert statuses(database)[bot] == "stopped"
+    assert passed(stage).keys() == {bot}
+    assert statuses(database)[bot] == "running"
 
 
 def test_an_edit_that_does_not_validate_leaves_the_bot_on_its_last_good_configuration(database, stage):
@@ -187,9 +198,9 @@ def test_a_bot_whose_due_bar_is_missing_is_fired_again_and_charged_in_the_end():
     """R10.2."""
     minute = 60_000
     rows = {
-        1: JobRow(1, BarTrigger("1m", 1500), "generated"),
-        2: JobRow(2, CronSchedule("* * * * *", 0), "generated"),
-        3: JobRow(3, BarTrigger("1m", 1500), "generated"),
+        1: JobRow(1, Boundaries("1m", 1500), "generated"),
+        2: JobRow(2, Cron("* * * * *", 0), "generated"),
+        3: JobRow(3, Boundaries("1m", 1500), "generated"),
     }
     now = 100 * minute + 20_000
     cursors = {1: (97 * minute, None), 2: (None, None), 3: (99 * minute, None)}

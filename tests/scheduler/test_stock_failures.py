@@ -25,12 +25,13 @@ from apscheduler.triggers.interval import IntervalTrigger
 from scheduler_stage import SetClock, Stage, add_bots, wait_for
 from sqlalchemy import event, text
 
+from jobs.schedule import Boundaries, Cron, milliseconds, moment
 from persistence.database import open_database
 from persistence.database_errors import DatabaseUnavailable
 from scheduler.crew.backlog import Backlog
 from scheduler.service.jobrow import FUNCTION
 from scheduler.service.jobstore import BotJobStore
-from scheduler.service.triggers import BarTrigger, CronSchedule, milliseconds, moment
+from scheduler.service.triggers import ScheduleTrigger
 
 # The thread that the stock scheduler loses is what some of these show.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -541,8 +542,7 @@ def test_a17_a_far_jump_costs_neither_memory_nor_minutes(sqlite):
     job = Job(scheduler, func=stock_job, args=("x",), kwargs={}, trigger=IntervalTrigger(seconds=1), name="x",
               executor="default", next_run_time=datetime(2026, 1, 1, tzinfo=UTC))  # fmt: skip
     assert len(job._get_run_times(datetime(2026, 1, 2, tzinfo=UTC))) == 86_401, "stock lists every second"
-    trigger = BarTrigger("1s", 0)
-    job.trigger = trigger
+    job.trigger = ScheduleTrigger(Boundaries("1s", 0))
     assert len(job._get_run_times(datetime(2226, 1, 1, tzinfo=UTC))) == 1
     add_bots(sqlite, 20)
     clock = SetClock()
@@ -575,12 +575,12 @@ def test_a18_summer_time_moves_no_bar():
         gaps.add((following - at).total_seconds() / 3600)
         at = following
     assert gaps - {4.0}, "four-hour bars of three or five hours"
-    trigger = BarTrigger("4h", 0)
+    trigger = Boundaries("4h", 0)
     fires = [milliseconds(datetime(2026, 3, 28, tzinfo=UTC))]
     for _ in range(3000):
         fires.append(trigger.next_ms(fires[-1]))
     assert {after - before for before, after in pairwise(fires)} == {4 * 3_600_000}
-    local = CronSchedule(f"CRON_TZ={zone} 30 2 * * *", 0)
+    local = Cron(f"CRON_TZ={zone} 30 2 * * *", 0)
     days = [
         moment(local.next_ms(milliseconds(datetime(2026, 10, day, 12, tzinfo=UTC)))).date()
         for day in (23, 24, 25)

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -67,11 +69,15 @@ def test_columns_of_the_row_can_be_given(reference, database_url, capsys):
     }
 
 
-@pytest.mark.parametrize("cron", ["* * * *", "every day", "1 2 3 4 5 6", "61 * * * *;rm"])
+@pytest.mark.parametrize(
+    "cron", ["* * * *", "every day", "1 2 3 4 5 6", "61 * * * *;rm", "99 99 * * *", "0 0 30 2 *", ""]
+)
 def test_a_schedule_that_is_no_cron_adds_nothing(reference, sqlite_url, cron, capsys):
     assert main(["add", reference, "--db", sqlite_url, "--schedule", cron]) == 1
-    assert "schedule: found" in capsys.readouterr().err
+    assert re.search(r"schedule: found .*, allowed: five fields of cron", capsys.readouterr().err)
     assert _bots(sqlite_url) == ()
+    assert main(["add", reference, "--db", "sqlite:///new.db", "--schedule", cron]) == 1
+    assert not Path("new.db").exists()
 
 
 @pytest.mark.parametrize("cron", ["@daily", "0 9 * * mon-fri", "CRON_TZ=Europe/Berlin 0 9 * * 1-5"])

@@ -7,12 +7,14 @@ import re
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from jobs.command import main
-from persistence.bots import add_bot, get_bot
-from tests.jobs.command.ledgers import buying, config_text, insert_bar, insert_bot, quiet, selling
+from persistence.bots import add_bot, get_bot, start_bot
+from tests.jobs.command.ledgers import BEGIN, buying, config_text, insert_bar, insert_bot, quiet, selling
 
 
 @pytest.fixture
@@ -77,6 +79,18 @@ def test_rows_can_be_filtered_and_written_for_programs(jobs, database):
     assert json.loads(rows[0]["positions"]) == []
 
 
+def test_next_is_known_for_a_bot_with_a_cron_expression(jobs, database):
+    """From its row alone, whether or not a service has put it on its schedule."""
+    bot_id = insert_bot(database, schedule="CRON_TZ=Europe/Berlin 0 9 * * *")
+    with database.write() as connection:
+        start_bot(connection, bot_id, now_ms=BEGIN)
+    (bot,) = json.loads(jobs("list", "--json")[1])["bots"]
+    following = datetime.fromisoformat(bot["next_at"]).astimezone(ZoneInfo("Europe/Berlin"))
+    assert (following.hour, following.minute, following.second) == (9, 0, 1), "the bar has to settle"
+    assert timedelta() < following - datetime.now(UTC) < timedelta(hours=25)
+    assert jobs("list")[1].splitlines()[1].split()[-2] != "-"
+
+
 def test_json_follows_the_documented_schema(jobs, database):
     """The fields are those of docs/commands.md, which a program may rely on."""
     bot_id = insert_bot(database)
@@ -133,6 +147,48 @@ def test_pause_and_resume_change_the_row_and_say_what_was(jobs, database):
     assert jobs("pause", str(bot_id))[:2] == (0, f"bot {bot_id}: was paused already\n")
     assert jobs("resume", str(bot_id))[:2] == (0, f"bot {bot_id}: resumed\n")
     assert not _row(database, bot_id).paused
+
+
+def test_start_stop_and_restart_change_the_row_and_say_what_was(jobs, database):
+    bot_id = insert_bot(database)
+    assert jobs("start", str(bot_id))[:2] == (0, f"bot {bot_id}: was enabled already\n")
+    assert jobs("stop", str(bot_id), "--reason", "news")[:2] == (0, f"bot {bot_id}: stopped\n")
+    assert not _row(database, bot_id).enabled
+    assert jobs("stop", "--all")[:2] == (0, f"bot {bot_id}: was disabled already\n")
+    changed = json.loads(jobs("restart", str(bot_id), "--json")[1])
+    assert changed == {
+        "schema": "jobs/v1", "kind": "changes", "action": "restart",
+        "bots": [{"id": bot_id, "result": "done"}],
+    }  # fmt: skip
+    assert _row(database, bot_id).enabled
+
+
+def test_edit_says_what_was_and_what_is(jobs, database, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bot_id = insert_bot(database)
+    wishes = ("data.interval=15m", "schedule=*/5 * * * *", "risk_management.max_daily_trades=4")
+    code, out, err = jobs("edit", str(bot_id), *wishes)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f'bot {bot_id}: data.interval: "1h" -> "15m"',
+        f'bot {bot_id}: schedule: null -> "*/5 * * * *"',
+        f"bot {bot_id}: risk_management.max_daily_trades: 5 -> 4",
+    ]
+    assert jobs("edit", str(bot_id), *wishes)[:2] == (0, f"bot {bot_id}: was so already\n")
+    edited = json.loads(jobs("edit", str(bot_id), "schedule=", "description=7", "--json")[1])
+    assert (edited["kind"], edited["bot_id"]) == ("edited", bot_id)
+    assert edited["changes"] == [
+        {"path": "schedule", "old": "*/5 * * * *", "new": None},
+        {"path": "description", "old": "", "new": "7"},
+    ]
+    before = _row(database, bot_id)
+    code, out, err = jobs("edit", str(bot_id), "schedule=99 99 * * *", "data.interval=7x")
+    assert (code, out) == (1, "")
+    assert "data.interval: found" in err
+    assert "schedule: found" in err
+    assert jobs("edit", str(bot_id), "nonsense")[0] == 2
+    assert jobs("edit", "999999", "description=x")[0] == 4
+    assert _row(database, bot_id) == before
 
 
 def test_the_audit_log_says_who_paused_and_why(jobs, database):
@@ -241,8 +297,13 @@ def test_a_reader_that_goes_away_is_no_error(database):
 
 
 LIST_LINES = "'list', '-o', 'jsonl', '--db'"
-FAST = (("list",), ("show", "1"), ("trades", "1"), ("history", "1"), ("pause", "1"), ("resume", "1"))
-HEAVY = ("sqlalchemy", "pandas", "ccxt", "backtrader", "pydantic", "alembic", "typer", "rich", "numpy")
+LOOKS = ("show", "trades", "history")
+MOVES = ("start", "stop", "restart", "pause", "resume")
+FAST = (("list",), *((verb, "1") for verb in (*LOOKS, *MOVES)))
+HEAVY = (
+    "sqlalchemy", "pandas", "ccxt", "backtrader", "pydantic", "alembic", "typer", "rich", "numpy",
+    "apscheduler",
+)  # fmt: skip
 PROGRAM = """
 import resource, sys
 from jobs.command import main
@@ -254,11 +315,11 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("arguments", [*FAST, ("remove", "1", "--yes")], ids=lambda each: each[0])
+@pytest.mark.parametrize("arguments", [*FAST, ("remove", "1", "--yes")], ids=lambda words: words[0])
 def test_the_fast_commands_import_nothing_heavy(database, arguments):
     """`jobs list` stays under half a second of CPU because none of these is imported; CPU is printed."""
     bot_id = insert_bot(database)
-    command = [str(bot_id) if each == "1" else each for each in arguments]
+    command = [str(bot_id) if word == "1" else word for word in arguments]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command, "--db", database.url],
         capture_output=True,

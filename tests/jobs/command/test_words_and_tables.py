@@ -7,8 +7,8 @@ import pytest
 from jobs.command.grammar import Grammar
 from jobs.command.location import database_url, settle_ms, without_password
 from jobs.command.moments import bar_name, exact, iso, parse_moment, shown, span, took
-from jobs.command.outline import HIDDEN, masked, outline
 from jobs.command.table import Column, aligned, as_csv
+from jobs.desk.outline import HIDDEN, masked, outline
 
 NOON = 1_637_496_000_000  # 2021-11-21T12:00:00Z
 

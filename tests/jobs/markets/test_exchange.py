@@ -289,7 +289,9 @@ def test_wrong_questions_are_refused_with_what_is_allowed(server, market, bars):
     after, until = bars[-2].open_time, bars[-1].open_time + HOUR
     with pytest.raises(MarketRefused, match="'NOSUCH', allowed: one that binance lists"):
         market.closed_bars("NOSUCH", "1h", after, until)
-    with pytest.raises(MarketRefused, match=r"found '7m', binance has: 1s, 1m, 3m, 5m, .*1w"):
+    with pytest.raises(
+        MarketRefused, match=r"found '7m', allowed: one that binance has: 1s, 1m, 3m, 5m, .*1w"
+    ):
         market.closed_bars("BTCUSDT", "7m", after, until)
     with pytest.raises(MarketRefused, match="found no beginning"):
         market.closed_bars("BTCUSDT", "1h", None, until)

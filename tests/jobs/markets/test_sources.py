@@ -123,6 +123,21 @@ def test_wrong_sources_are_refused(markets):
         markets.closed_bars(markets.series("X", data("binanc")), 0, 10**13)
 
 
+def test_a_refusal_that_one_field_could_mend_names_it(markets):
+    with pytest.raises(MarketRefused) as refused:
+        markets.series("X", data("csv"))
+    fault = refused.value.fault
+    assert (fault.path, fault.found, fault.allowed) == (
+        "data.file",
+        "nothing",
+        "a file inside the csv folder",
+    )
+    assert str(refused.value) == str(fault)
+    with pytest.raises(MarketRefused) as refused:
+        markets.closed_bars(markets.series("X", data("csv", file="none.csv")), 0, 10**13)
+    assert refused.value.fault is None
+
+
 def test_a_ban_is_known_to_every_worker_and_survives_a_restart(
     markets, database_url, data_folder, server, bars
 ):

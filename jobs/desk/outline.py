@@ -53,11 +53,11 @@ def masked(config: str) -> object:
 def _masked(value: object) -> object:
     if isinstance(value, dict):
         return {
-            key: HIDDEN if _SECRET.search(key) and each not in (None, "") else _masked(each)
-            for key, each in value.items()
+            key: HIDDEN if _SECRET.search(key) and held not in (None, "") else _masked(held)
+            for key, held in value.items()
         }
     if isinstance(value, list):
-        return [_masked(each) for each in value]
+        return [_masked(item) for item in value]
     return value
 
 

@@ -1,0 +1,151 @@
+"""Start, stop, restart, pause, resume, remove: for many bots at once, as often as you like.
+
+`enabled` and `paused` are what people want; `status` is what is, and moves through `persistence.rows.MOVES`
+alone. So these functions write wishes, and the service brings the status after them at the next boundary.
+What ends a bot's running (stop, pause) writes the status too, because there may be no service that would;
+that it runs is for the service alone to say.
+
+A bot that is as it was wished already is not touched: no revision, no audit line, result `unchanged`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from jobs.desk.actor import Actor, OpenDatabase, bot_for
+from persistence import bots
+from persistence.database_errors import NoSuchBot, PositionOpen
+from persistence.rows import Bot
+from persistence.transaction import Transaction, database_now
+
+TOGETHER: Final = 100  # bots in a transaction: the service must not wait long for its turn to write
+
+
+class Result(StrEnum):
+    DONE = "done"
+    UNCHANGED = "unchanged"  # it was so already
+    NO_SUCH_BOT = "no such bot"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of one bot; `why` says why it was refused."""
+
+    bot_id: int
+    result: Result
+    why: str = ""
+
+
+def start(
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
+) -> tuple[Moved, ...]:
+    """Enable bots, and give those that their errors have stopped a new chance. A paused one stays paused."""
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        if bot.enabled and bot.status != "error":
+            return False
+        # The trigger of edits forgives what an error has stopped, also where nothing else changes.
+        return bots.edit_bot(transaction, bot.id, {"enabled": True}, actor=actor.name, reason=reason)
+
+    return _moved(database, actor, bot_ids, move)
+
+
+def stop(
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
+) -> tuple[Moved, ...]:
+    """Disable bots. A step that was begun before this is committed cannot commit any more."""
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        return _disabled(transaction, actor, bot.id, reason)
+
+    return _moved(database, actor, bot_ids, move)
+
+
+def restart(
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
+) -> tuple[Moved, ...]:
+    """Stop and start bots in one transaction: cursor and state stay, errors and their waits are forgotten.
+
+    Orders are refused on the bars that closed before now, as after any pause. Never `unchanged`.
+    """
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        _disabled(transaction, actor, bot.id, reason)
+        bots.forgive(transaction, bot.id)
+        return bots.edit_bot(transaction, bot.id, {"enabled": True}, actor=actor.name, reason=reason)
+
+    return _moved(database, actor, bot_ids, move)
+
+
+def pause(
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
+) -> tuple[Moved, ...]:
+    """No new bars from the next boundary on, until `resume`."""
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        return bots.set_paused(transaction, bot.id, paused=True, actor=actor.name, reason=reason)
+
+    return _moved(database, actor, bot_ids, move)
+
+
+def resume(
+    database: OpenDatabase, actor: Actor, bot_ids: Iterable[int], reason: str | None = None
+) -> tuple[Moved, ...]:
+    """Go on from the cursor; a bot that its errors have stopped gets a new chance."""
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        return bots.set_paused(transaction, bot.id, paused=False, actor=actor.name, reason=reason)
+
+    return _moved(database, actor, bot_ids, move)
+
+
+def remove(
+    database: OpenDatabase,
+    actor: Actor,
+    bot_ids: Iterable[int],
+    reason: str | None = None,
+    *,
+    force: bool = False,
+) -> tuple[Moved, ...]:
+    """Delete bots with their states; the ledger stays. One with an open position is refused unless forced."""
+
+    def move(transaction: Transaction, bot: Bot) -> bool:
+        bots.remove_bot(transaction, bot.id, force=force, actor=actor.name, reason=reason)
+        return True
+
+    return _moved(database, actor, bot_ids, move)
+
+
+def _disabled(transaction: Transaction, actor: Actor, bot_id: int, reason: str | None) -> bool:
+    # By the database's clock, as its trigger writes `resumed_at` when the bot is enabled again.
+    now = database_now(transaction)
+    return bots.set_enabled(transaction, bot_id, enabled=False, now_ms=now, actor=actor.name, reason=reason)
+
+
+def _moved(
+    database: OpenDatabase,
+    actor: Actor,
+    bot_ids: Iterable[int],
+    move: Callable[[Transaction, Bot], bool],
+) -> tuple[Moved, ...]:
+    ids = tuple(dict.fromkeys(bot_ids))
+    results: list[Moved] = []
+    for first in range(0, len(ids), TOGETHER):
+        with database.write() as transaction:
+            results += [_one(transaction, actor, bot_id, move) for bot_id in ids[first : first + TOGETHER]]
+    return tuple(results)
+
+
+def _one(
+    transaction: Transaction, actor: Actor, bot_id: int, move: Callable[[Transaction, Bot], bool]
+) -> Moved:
+    """Move one bot. A refusal has written nothing, so the others of its transaction are not touched by it."""
+    try:
+        changed = move(transaction, bot_for(transaction, actor, bot_id))
+    except NoSuchBot:
+        return Moved(bot_id, Result.NO_SUCH_BOT)
+    except PositionOpen as exc:
+        return Moved(bot_id, Result.REFUSED, str(exc))
+    return Moved(bot_id, Result.DONE if changed else Result.UNCHANGED)
