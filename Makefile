@@ -25,7 +25,7 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Between a coffee and a night: what continuous integration runs besides, about ten minutes on two cores. Of `exact`
+# Between a coffee and a night: what continuous integration runs besides, to stay below a quarter of an hour. Of `exact`
 # and `crash` those parts whose length follows N; the rest of them tries everything there is, whatever N.
 more: .venv/dev
 	@echo "more: seed $(SEED); 40 written strategies, 150 kills on each database, 60 s of chaos"
