@@ -19,8 +19,10 @@ PLANTED = {
     "Only strategies know Backtrader": ("jobs/clock.py", "import backtrader"),
     "Only markets talk to exchanges": ("jobs/clock.py", "import ccxt"),
     "Only the service schedules": ("scheduler/crew/__init__.py", "import apscheduler.events"),
+    "A door holds no row's SQL": ("jobs/command/table.py", "from persistence import bots"),
     "Only two files know the driver": ("persistence/money.py", "import psycopg"),
     "Only those write a log": ("jobs/clock.py", "import structlog"),
+    "The engine": ("strategies/engine/bytes/tags.py", "from strategies.engine.machine import feed"),
 }
 
 
