@@ -1,7 +1,8 @@
 """Which alerts a committed bar owes its owner, as rows of the outbox: they leave in a job of their own.
 
 The key is derived from bot, bar and place in the bar, so a bar that is decided again after a crash
-owes the same alert and not a second one.
+owes the same alert and not a second one. They are written in the transaction of the bar that they tell of:
+an alert without its trade, or a trade without its alert, is seen by nobody.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def _opened(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:
     entries = {trade.entry_order for trade in step.trades if trade.is_open}
     for order in step.orders:
         if order.status == "Completed" and order.ref in entries:
-            yield "position_opened", _line(config, order)
+            size = f"{order.side.upper()} {_quantity(order.executed_size)} {config.symbol}"
+            yield "position_opened", f"[{config.name}] {size} @ {_price(order.executed_price)}{_mode(config)}"
 
 
 def _closed(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:
@@ -63,11 +65,6 @@ def _why(order: OrderEvent) -> str:
         return "not enough cash"
     # Without refused_by, the reason is the strategy's for wanting the order.
     return order.info.get("reason", "") if "refused_by" in order.info else "by the broker"
-
-
-def _line(config: BotConfig, order: OrderEvent) -> str:
-    size = f"{order.side.upper()} {_quantity(order.executed_size)} {config.symbol}"
-    return f"[{config.name}] {size} @ {_price(order.executed_price)}{_mode(config)}"
 
 
 def _closed_line(config: BotConfig, trade: TradeEvent) -> str:

@@ -18,7 +18,7 @@ class SystemClock:
 
 @dataclass(slots=True)
 class SimulatedClock:
-    """Stands still until it is set; a replay sets it to each bar's close in turn."""
+    """Stands still until it is set; a replay sets it to one bar's close after the other."""
 
     at_ms: int
 

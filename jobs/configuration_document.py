@@ -111,7 +111,7 @@ def document() -> str:
         CUSTOM,
         _table(CustomParameters),
         MIXINS,
-        *(_mixin(each) for each in BUILT_IN),
+        *(_mixin(mixin) for mixin in BUILT_IN),
         RISK,
     ]
     return "\n".join(parts)
@@ -130,7 +130,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         allowed = "an object, see below" if _is_section(field) else allowed_by(field)
         cells = (f"`{prefix}{name}`", allowed, _default_of(field), field.description or "")
-        yield "| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |"
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _is_section(field: FieldInfo) -> bool:

@@ -1,4 +1,4 @@
-"""Signals that one part of a program wants for a while; whoever had them before gets them back."""
+"""Signals that one part of a program wants for a while; the handlers from before get them back."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator

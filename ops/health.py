@@ -1,22 +1,26 @@
 """What a service says of itself, and what can be said of it from outside.
 
-The service writes its status into its row of `service_runs` every few seconds. Whoever reads it
-believes a status only as long as its heartbeat is fresh: a service that says nothing is not well,
-whatever it said last.
+The service writes its status into its row of `service_runs` every few seconds. A reader believes a status
+only as long as its heartbeat is fresh: a service that says nothing is not well, whatever it said last.
+
+Seen from inside, the same limit is one of the reasons: a service that has not reached its database for as
+long as others believe its last word is as good as dead for them. A lost database is no reason for a restart,
+though, because a restart mends nothing; a loop that does not come round, or a thread that died, is
+(`loop_lives`, which the watchdog is fed from).
 """
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from jobs.clock import SystemClock
 from jobs.settings import Settings
 from persistence import leases, runs
 from persistence.database import Database, open_database
 from persistence.database_errors import DatabaseUnavailable
 
-FRESH_S: Final = 10.0
-LOOP_FRESH_S: Final = 30.0
+LOOP_FRESH_S: Final = 30.0  # a pass that meets a frozen database ends within this, by its time-outs
+LONGEST_WAIT_S: Final = 30.0  # of a bot for a worker; all that is due is handed out in a fraction of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Health:
         found = []
         if self.loop_age_s > LOOP_FRESH_S:
             found.append(f"the loop has not come round for {self.loop_age_s:.0f} s")
-        if self.database_age_s > FRESH_S:
+        if self.database_age_s * 1000 > runs.FRESH_MS:
             found.append(f"the database has not answered for {self.database_age_s:.0f} s")
         if self.clock_held:
             found.append("the clock jumped ahead by more than a day: set it right, or restart the service")
@@ -44,13 +48,13 @@ class Health:
             found.append("the workers have nobody to direct them")
         if not self.lease_alive:
             found.append("nobody renews the lease")
-        if self.waits_s > LOOP_FRESH_S:
+        if self.waits_s > LONGEST_WAIT_S:
             found.append(f"a bot has waited for a worker for {self.waits_s:.0f} s")
         return tuple(found)
 
     @property
     def loop_lives(self) -> bool:
-        """What the watchdog is fed from: a lost database is no reason for a restart, a dead loop is."""
+        """Whether the threads live and the loop comes round, with twice the patience of a bad report."""
         return self.crew_alive and self.lease_alive and self.loop_age_s <= 2 * LOOP_FRESH_S
 
 
@@ -84,7 +88,7 @@ def read_status(settings: Settings) -> ServiceStatus:
     try:
         database = open_database(settings.database.url)
         try:
-            return status_of(database, int(time.time() * 1000))
+            return status_of(database, SystemClock().now_ms())
         finally:
             database.close()
     except DatabaseUnavailable as exc:

@@ -1,7 +1,17 @@
 """Failures written into the bots' rows: counted, with the moment of the next try, or the end.
 
-Also used by whoever supervises a worker process and has to charge a bot for a bar that hung or
-killed it. If the process dies before a charge is written the bar fails again, and is charged then.
+One transaction for all failures of a batch: the count, the moment of the next try, the status and the alert
+are there together or not at all. It is apart from the steps' transaction and comes after it, because
+steps of other bots must stand whatever becomes of a charge. The loop calls it as well, for a bar
+that hung or killed a worker: then there is nobody left in the worker to write it.
+
+The moment of the next try stands in the row, so every fire that comes sooner, from whatever side, finds the
+bot not ready (`due.py`); nobody has to remember it.
+
+| the process dies ... | what the next run sees |
+|---|---|
+| before the charge is written | the same bar due: it fails again, and is charged then |
+| after it, before the answer | the count and the next try; fired again, the bot waits |
 """
 
 from collections.abc import Sequence
@@ -18,7 +28,7 @@ from persistence.database import Database
 def charge(
     failures: Sequence[tuple[Bot, Failure]], database: Database, service: ServiceSettings, now_ms: int
 ) -> dict[int, Failure]:
-    """Record each failure in its bot's row; return them by bot id with the time of the next try filled in."""
+    """Record failures in their bots' rows; return them by bot id with the time of the next try filled in."""
     if not failures:
         return {}
     with database.write() as connection:
@@ -35,6 +45,7 @@ def charge(
                 retry_at_ms=settled.retry_at_ms,
                 status="error" if stopped else None,
             )
+            # The first of a row of failures is told, and the last. The world's failures pass by themselves.
             if stopped or (bot.error_count == 0 and failure.kind not in PASSING):
                 key = f"error:{bot.revision}:{now_ms}"
                 verb = "STOPPED" if stopped else "ERROR"

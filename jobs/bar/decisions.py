@@ -1,7 +1,21 @@
 """What a bot decides on its due bars: the engine's steps as one advance of the ledger, or a failure.
 
-Nothing is written here, and nothing read but stored bars, when the engine needs a deeper history
-than its state holds, or when the code or the parameters have changed.
+A decision is a function of what was read: the row, the state, the bars. It is made outside of any
+transaction and writes nothing, so it may be thrown away at any moment (a death, a lost guard) and made
+again, and comes out the same. Two things are read while it is made, and both are settled facts: recorded
+bars, and which of them were stepped without orders; only when the engine needs a deeper history than its
+state holds, or when the code or the parameters have changed.
+
+The order: check the state, rebuild it if its code has changed, say from when orders are allowed, step. A
+state that other code made can be taken over, and neither read nor changed; so everything else that the row
+asks for waits until the state is one of the present code.
+
+**How far.** All due bars are stepped in one go, which is fast. If that fails, they are stepped one by one
+from the same state, which finds the bar that fails; the bars before it count and are committed. A bar
+that fails is not stepped over: the bot stands before it until it succeeds or somebody changes something.
+
+**Whose fault.** Anything that a strategy raises is a failure of its bot. Two errors pass through because they
+are not its own: the database's ends the whole batch, a market's is charged to the exchange.
 """
 
 import time
@@ -107,8 +121,10 @@ def _steps(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Ba
 
 def _deepened(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Bar]) -> tuple[Step, ...]:
     """Step `rows` with a deeper history, by replaying the bot's whole life over its stored bars."""
-    before = [(bar,) for bar in already]
+    before = [(bar,) for bar in already]  # stepped a moment ago, from this very batch, and not stored yet
     if start.first_bar is None:
+        # A life in which the code changed cannot be lived again with the present code. Warming up on the
+        # stored bars gives the depth; account and position come from the state.
         state = due.engine.rebuild([*_seen(due, rt), *before], start.state)
         return due.engine.catch_up(state, rows)
     lived: list[tuple[Bar]] = []
@@ -116,6 +132,7 @@ def _deepened(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence
     if due.loaded.version:
         lived = _stored(due, start.first_bar - 1, rt)
         changes = _changes(due, start.first_bar, rt)
+    # Replayed is what happened: the same bars, and the same of them without orders.
     everything = [*lived, *before, *rows]
     first = everything[0][0].open_time
     return due.engine.replay(
@@ -135,7 +152,7 @@ def _changes(due: Due, first_bar: int, rt: Runtime) -> dict[int, int]:
         if trading and refused_since is not None:
             changes[refused_since] = bar
             refused_since = None
-    if refused_since is not None:
+    if refused_since is not None:  # it was never allowed orders again until now
         changes[refused_since] = due.trade_from
     changes.setdefault(first_bar, first_bar)
     if due.trade_from != due.loaded.trade_from:
@@ -144,8 +161,12 @@ def _changes(due: Due, first_bar: int, rt: Runtime) -> dict[int, int]:
 
 
 def _seen(due: Due, rt: Runtime) -> list[tuple[Bar]]:
-    """Return the `lookback_bars` up to the cursor: what a changed strategy is warmed up on."""
-    return _stored(due, due.after - due.config.data.lookback_bars * interval_ms(due.series.interval), rt)
+    """Return the `lookback_bars` up to the cursor, and at least one: what a changed strategy is warmed up on.
+
+    The account is valued at the last close, so positions cannot move into an engine that has seen no bar.
+    """
+    length = max(1, due.config.data.lookback_bars) * interval_ms(due.series.interval)
+    return _stored(due, due.after - length, rt)
 
 
 def _stored(due: Due, after: int, rt: Runtime) -> list[tuple[Bar]]:

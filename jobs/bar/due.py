@@ -3,6 +3,21 @@
 Pending bars are found from a bot's cursor, never from "now" backwards, so a fire that was lost,
 late or doubled changes nothing. A bot without a state begins `lookback_bars` before the moment it
 was started; orders are refused on those bars, and on the bars that closed while it was paused.
+
+The order: rows and states, the start, configurations and engines, bars.
+- The start is written down first, in a transaction of its own. Where a bot's life begins and from when it may
+  trade follows from `started_at`; taken from the clock and written with the first bar, it would
+  be another moment, and another life, after every death in between.
+- Bars come last, because a wrong configuration is no reason to ask an exchange, and once per series for all
+  bots that stand at the same bar of it.
+- What goes wrong for one bot (its configuration, its strategy's file, its source) goes into `failed`, and the
+  others go on. A lost database is nobody's fault and ends the batch.
+
+| the process dies ... | what the next run sees |
+|---|---|
+| before the start is written | a bot that was never started: it starts then |
+| after it | its beginning, the same for ever |
+| after bars were recorded | those bars, whatever the source says by then |
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +47,7 @@ LATE_RETRY_MS: Final = 1_000
 class Due:
     """One bot with what its next bars need. `text` is the configuration that `config` was parsed from.
 
-    `notice` is what its owner has to be told about the configuration, once for each revision of the row.
+    `notice` is what its owner has to be told about the configuration, once for every revision of the row.
     """
 
     loaded: Loaded
@@ -63,33 +78,35 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
     now = rt.clock.now_ms()
     with rt.database.read() as connection:
         loaded = load(connection, bot_ids, rt.engines.versions(bot_ids))
-    loaded = _started([each for each in loaded if _runs(each.bot, now)], rt, now)
+    ready = [found for found in loaded if may_run(found.bot) and (found.bot.retry_at or 0) <= now]
     prepared: list[Due] = []
     failed: list[tuple[Bot, Failure]] = []
-    for each in loaded:
+    for found in _started(ready, rt, now):
         try:
-            prepared.append(_prepared(each, rt))
+            prepared.append(_prepared(found, rt))
         except (InvalidConfig, NotCarriable, MarketRefused) as exc:
             # A bot that ran before gets retries: its strategy's file may be half-saved at this moment.
-            kind = FailureKind.STRATEGY if each.version else FailureKind.CONFIGURATION
-            failed.append((each.bot, Failure(kind, str(exc))))
+            kind = FailureKind.STRATEGY if found.version else FailureKind.CONFIGURATION
+            failed.append((found.bot, Failure(kind, str(exc))))
     return _with_bars(prepared, failed, rt, now)
 
 
-def _runs(bot: Bot, now: int) -> bool:
-    waits = bot.retry_at is not None and bot.retry_at > now
-    return bot.enabled and not bot.paused and bot.status != "error" and not waits
+def may_run(bot: Bot) -> bool:
+    """Whether people want the bot to run and its errors have not stopped it."""
+    return bot.enabled and not bot.paused and bot.status != "error"
 
 
 def _started(loaded: Sequence[Loaded], rt: Runtime, now: int) -> tuple[Loaded, ...]:
-    """Write down when each bot began, before anything follows from it."""
-    fresh = [each.bot.id for each in loaded if each.bot.started_at is None or each.bot.status != "running"]
+    """Write down when bots began, before anything follows from it."""
+    fresh = [
+        found.bot.id for found in loaded if found.bot.started_at is None or found.bot.status != "running"
+    ]
     if not fresh:
         return tuple(loaded)
     with rt.database.write() as connection:
         for bot_id in fresh:
             bots.start_bot(connection, bot_id, now_ms=now if rt.begin_at is None else rt.begin_at)
-    bot_ids = [each.bot.id for each in loaded]
+    bot_ids = [found.bot.id for found in loaded]
     with rt.database.read() as connection:
         return load(connection, bot_ids, rt.engines.versions(bot_ids))
 
@@ -120,7 +137,7 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
     try:
         built = rt.engines.built(text)
     except (InvalidConfig, NotCarriable) as exc:
-        if loaded.state_config in {None, text}:
+        if loaded.state_config in {None, text}:  # there is no last good one to run on with
             raise
         complaint = str(exc)
     else:
@@ -138,11 +155,14 @@ def _after(loaded: Loaded, interval: int, lookback: int) -> int:
     if loaded.last_bar is not None:
         return loaded.last_bar
     started = loaded.bot.started_at or 0
+    # One ms before the first of the lookback bars: the bar under way at the start is the first behind them.
     return started - started % interval - lookback * interval - 1
 
 
 def _trade_from(loaded: Loaded, interval: int, rt: Runtime) -> int:
     """Open time of the first bar that may decide orders: the one under way at the start or the resume."""
+    # A resume since the last bar moves it forwards, and nothing ever moves it back: bars that were once
+    # seen without orders stay so.
     moments = [loaded.bot.started_at or 0]
     if loaded.trade_from is not None:
         moments = [loaded.trade_from]
@@ -153,22 +173,23 @@ def _trade_from(loaded: Loaded, interval: int, rt: Runtime) -> int:
 
 
 def _with_bars(prepared: Iterable[Due], failed: list[tuple[Bot, Failure]], rt: Runtime, now: int) -> Batch:
-    """Ask each series once for all bots that stand at the same bar of it."""
+    """Ask a series once for all bots that stand at the same bar of it."""
     groups: dict[tuple[Series, int], list[Due]] = {}
-    for each in prepared:
-        groups.setdefault((each.series, each.after), []).append(each)
+    for member in prepared:
+        groups.setdefault((member.series, member.after), []).append(member)
     due: list[Due] = []
     for (series, after), members in groups.items():
         try:
             bars, behind = _read(series, after, now - rt.settings.markets.settle_ms, rt)
         except MarketUnavailable as exc:
             failure = Failure(FailureKind.EXCHANGE, str(exc), exc.retry_after_ms and now + exc.retry_after_ms)
-            failed.extend((each.bot, failure) for each in members)
+            failed.extend((member.bot, failure) for member in members)
         except MarketRefused as exc:
-            failed.extend((each.bot, Failure(FailureKind.CONFIGURATION, str(exc))) for each in members)
+            failure = Failure(FailureKind.CONFIGURATION, str(exc))
+            failed.extend((member.bot, failure) for member in members)
         else:
             retry_at = None if behind else _late(series, bars, after, now, rt)
-            due.extend(replace(each, bars=bars, behind=behind, retry_at_ms=retry_at) for each in members)
+            due.extend(replace(member, bars=bars, behind=behind, retry_at_ms=retry_at) for member in members)
     return Batch(tuple(due), tuple(failed))
 
 
@@ -191,5 +212,6 @@ def _late(series: Series, bars: Sequence[Bar], after: int, now: int, rt: Runtime
     closed = now - rt.settings.markets.settle_ms
     expected = closed - closed % interval - interval
     newest = bars[-1].open_time if bars else after
+    # A bar that is missing for longer is a gap or an outage: the next close is soon enough to look.
     missing = newest < expected
     return now + LATE_RETRY_MS if missing and now - (expected + interval) < LATE_GRACE_MS else None

@@ -3,20 +3,28 @@
 Bots with the same strategy, parameters, broker and risk rules share one engine, which swaps
 their states; the state of a bot is kept beside its version, so that it is fetched only if
 somebody else has moved the bot.
+
+True between any two calls: a state that is here under a version is the one that the database holds or held
+under that version, byte for byte, because it is kept after the commit and not before. So the question for a
+batch leaves out the states of versions that are here (`ledger.steps.load`), and a cache that is behind is no
+worse than an empty one. An engine is found by what decides: the part of the configuration that a strategy
+can see, and the stamps of the files that its code comes from.
+
+A process has one, and uses it from one thread.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from strategies.assembly import build_engine
 from strategies.config import BotConfig, parse_bot_config
 from strategies.engine import Engine
 from strategies.registry import Registry
 
-ENGINES_KEPT = 256  # about 300 KB each
-STATES_KEPT = 20_000  # about 2 KB each
+ENGINES_KEPT: Final = 256  # of about 300 KB
+STATES_KEPT: Final = 20_000  # of about 2 KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class Built:
 @dataclass(slots=True)
 class EngineCache:
     registry: Registry
+    # By what decides, by a configuration's text, by bot. The one that was used last stands last.
     _built: OrderedDict[object, Built] = field(default_factory=OrderedDict)
     _configs: OrderedDict[str, tuple[BotConfig, str]] = field(default_factory=OrderedDict)
     _states: OrderedDict[int, tuple[int, bytes]] = field(default_factory=OrderedDict)

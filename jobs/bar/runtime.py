@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs.bar.engines import EngineCache
 from jobs.clock import Clock, SystemClock
-from jobs.markets import Markets, open_markets
+from jobs.markets import Markets
 from jobs.settings import Settings, load_settings
 from persistence.database import Database, open_database
 from persistence.leases import Fence
@@ -51,7 +51,7 @@ def open_runtime(
     return Runtime(
         settings=settings,
         database=database,
-        markets=open_markets(settings.markets, database),
+        markets=Markets(settings.markets, database),
         engines=EngineCache(Registry(settings.strategies.plugins)),
         clock=clock or SystemClock(),
         fence=fence,

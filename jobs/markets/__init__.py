@@ -2,8 +2,6 @@
 
 from jobs.markets.port import (
     MOST_BARS,
-    Fetched,
-    Market,
     MarketRefused,
     MarketUnavailable,
     Rejected,
@@ -11,13 +9,10 @@ from jobs.markets.port import (
     canonical_interval,
     canonical_symbol,
 )
-from jobs.markets.sources import DataSource, Markets, market_for, open_markets
+from jobs.markets.sources import Markets, market_for
 
 __all__ = [
     "MOST_BARS",
-    "DataSource",
-    "Fetched",
-    "Market",
     "MarketRefused",
     "MarketUnavailable",
     "Markets",
@@ -26,5 +21,4 @@ __all__ = [
     "canonical_interval",
     "canonical_symbol",
     "market_for",
-    "open_markets",
 ]

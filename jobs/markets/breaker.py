@@ -1,8 +1,18 @@
 """When an exchange is left alone: the circuit breaker as a value and its moves.
 
-closed -> open for a while after a failure -> the next question is a trial -> closed, or open for
-longer. A ban is kept to the end that the venue named. The value can be stored, so that neither a
-restart nor a second worker asks into a ban.
+| it stands | a quick failure | a time-out | the venue names a time | an answer |
+|---|---|---|---|---|
+| closed, or its time over | counted; the third in a row opens it | opens it | opens it for as long | closed |
+| open | nobody asks | nobody asks | nobody asks | nobody asks |
+
+It opens for 1, 2, 4 ... 30 s by failures in a row. A time-out counts at once because it has cost everybody
+seconds already; a quick failure costs nothing, and one or two of them are ordinary. A ban is kept to the end
+that the venue named: asking into it lengthens it.
+
+It is a value that is read before every question and written after it, so neither a restart nor a second
+worker asks into a ban. Nobody locks it: when its time is over several workers may try at once, and the one
+that writes last decides, which costs a question at most. The same if a process dies between an answer and
+the record of how it went.
 """
 
 from dataclasses import dataclass
@@ -19,7 +29,10 @@ LONGEST_BAN_MS: Final = 3 * 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """`opened_at` and `open_for` in ms; both are kept, so that a clock set back does not keep it open."""
+    """`failures` in a row; `opened_at` and `open_for` in ms.
+
+    Both of these are kept, and not the end, so that a clock that is set back does not keep it open.
+    """
 
     failures: int = 0
     opened_at: int = 0

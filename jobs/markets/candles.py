@@ -25,7 +25,7 @@ class Asked:
 
 
 def sound_bars(candles: Iterable[Sequence[Any]], length: int) -> tuple[tuple[Bar, ...], tuple[Rejected, ...]]:
-    """Return the sound candles in order of time, each time once, and what was left out.
+    """Return the sound candles in order of time, every time once, and what was left out.
 
     Of two candles of one time the later in the answer counts. Raises MarketUnavailable if most
     candles are off the grid of `length` ms, and MarketRefused if all are off it by the same amount.
@@ -47,7 +47,7 @@ def sound_bars(candles: Iterable[Sequence[Any]], length: int) -> tuple[tuple[Bar
                     Rejected(bar.open_time, "shown twice with different numbers; the later counts")
                 )
             bars[bar.open_time] = bar
-    if not bars and any(each.open_time is None for each in rejected):
+    if not bars and any(left_out.open_time is None for left_out in rejected):
         raise MarketUnavailable(f"no candle of the answer can be read: {rejected[0].reason}")
     _check_grid(off_grid, len(bars), length)
     rejected.extend(Rejected(time, f"open time is no multiple of {length} ms") for time in off_grid)

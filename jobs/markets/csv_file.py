@@ -146,7 +146,7 @@ def _lines(path: Path, content: bytes) -> list[str]:
 
 
 def _order(path: Path, header: str) -> tuple[int, ...]:
-    """Return where each of COLUMNS stands in a row."""
+    """Return where COLUMNS stand in a row."""
     names = [name.strip().strip('"') for name in header.split(",")]
     if sorted(names) != sorted(COLUMNS):
         raise MarketRefused(

@@ -5,7 +5,15 @@ the answer early, with what is certain; the next question goes on behind it. A p
 asked for once more before the hole counts as a gap, because venues lose candles for a moment.
 Nothing is retried in here: the caller's next fire is the retry, and the breaker says when.
 
-What if the process dies here: nothing was written, the next run asks again.
+What an answer says about what it leaves out is what `recorded.py` builds on: a bar that is missing before the
+last one of the answer is a gap for ever. So pages are strictly in order, one begins behind the last bar
+of the one before, and none is skipped. A short question (at most `page_bars`) is answered whole or not at
+all; only a long one may end early, and then says nothing about what lies behind its last bar.
+
+Around every single request, in this order: is the exchange to be left alone (`breaker.py`), ask, remember
+how it went. The rate limit of ccxt is counted per exchange object; there is one, under one lock.
+
+If the process dies here, nothing was written and the next run asks again.
 """
 
 import threading
@@ -55,12 +63,13 @@ class ExchangeMarket:
     breakers: BreakerStore = field(default_factory=MemoryBreakers)
     page_bars: int = field(default=PAGE_BARS, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
-    _exchange: Any = field(default=None, init=False, repr=False)
+    _exchange: Any = field(default=None, init=False, repr=False)  # ccxt's, opened by the first question
+    # ccxt's symbol by canonical name, None where a name means several; and when they were listed.
     _symbols: dict[str, str | None] = field(default_factory=dict, init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:
-        fetched = self.fetch(symbol, interval, after, until)
+        fetched = self._fetched(symbol, interval, after, until)
         if fetched.rejected:
             log.warning(
                 "candles left out",
@@ -72,8 +81,7 @@ class ExchangeMarket:
             )
         return fetched.bars
 
-    def fetch(self, symbol: str, interval: str, after: int | None, until: int) -> Fetched:
-        """Return what `closed_bars` returns and what was left out."""
+    def _fetched(self, symbol: str, interval: str, after: int | None, until: int) -> Fetched:
         if after is None:
             raise MarketRefused(f"{self.exchange_id}: found no beginning, allowed: bars after a given time")
         asked = Asked(after, until, interval_ms(interval))
@@ -85,6 +93,7 @@ class ExchangeMarket:
             return self._pages(name, timeframe, asked)
 
     def _symbol(self, symbol: str) -> str:
+        # A symbol that nobody lists must not have the list of thousands asked for at every bar.
         unlisted = self._listed_at is None or time.monotonic() - self._listed_at > LIST_AGE_S
         if symbol not in self._symbols and unlisted:
             self._symbols = self._guarded(lambda: symbols_of(self._exchange))
@@ -128,6 +137,7 @@ class ExchangeMarket:
         if not _doubtful(page, asked, size):
             return page
         again = self._ask(name, timeframe, asked, size)
+        # Both answers are true as far as they go. What both show is kept as it was shown first.
         known = {bar.open_time: bar for bar in (*again.bars, *page.bars)}
         bars = tuple(known[opened] for opened in sorted(known))
         return Fetched(bars=bars, rejected=(*page.rejected, *again.rejected))
@@ -144,6 +154,7 @@ class ExchangeMarket:
 
     def _guarded(self, question: Callable[[], T]) -> T:
         """Ask unless the exchange is to be left alone, and remember how it went."""
+        # Loaded for every question: another worker may have met a ban a moment ago.
         breaker = self.breakers.load(self.exchange_id)
         if wait := breaker.closes_in(self.clock.now_ms()):
             raise MarketUnavailable(f"{self.exchange_id} is left alone: {breaker.reason}", wait)
@@ -155,7 +166,7 @@ class ExchangeMarket:
             broken = after_trouble(breaker, trouble, now)
             self.breakers.save(self.exchange_id, broken)
             raise MarketUnavailable(str(exc), broken.closes_in(now) or None) from exc
-        if breaker != CLOSED:
+        if breaker != CLOSED:  # else nothing has changed, and a good answer costs no write
             self.breakers.save(self.exchange_id, CLOSED)
         return answer
 

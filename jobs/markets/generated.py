@@ -84,7 +84,7 @@ def _bar(open_time: int, node: _Node) -> Bar:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The forest of one symbol and seed. `split` is a cache: the last pair of children at each level."""
+    """The forest of one symbol and seed. `split` is a cache: the last pair of children at every level."""
 
     key: bytes
     price: int  # ticks, around which the roots lie

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from strategies.faults import Fault
 from strategies.values import INTERVAL_UNITS_MS, Bar, interval_ms
 
-# Bars of one answer. Whoever asks for more gets the oldest ones and asks again behind them.
+# Bars of one answer. A question for more gets the oldest ones; the next one is asked behind them.
 MOST_BARS: Final = 100_000
 
 
@@ -68,7 +68,7 @@ class Market(Protocol):
     a longer one may end early.
 
     `closed_bars` returns the bars with `open_time > after` and `open_time + interval <= until`, ascending,
-    each once, only closed ones and only those that the source knows now, at most MOST_BARS of the
+    none twice, only closed ones and only those that the source knows now, at most MOST_BARS of the
     oldest. `after` None is the source's beginning; a source that has none refuses. Raises
     MarketUnavailable and MarketRefused.
     """
@@ -90,9 +90,8 @@ def canonical_symbol(symbol: str) -> str:
 def canonical_interval(interval: str) -> str:
     """Return one spelling for a length: 1h for 60m. Raises ValueError for what is no interval."""
     length = interval_ms(interval)
-    unit = max((unit for unit in INTERVAL_UNITS_MS if length % INTERVAL_UNITS_MS[unit] == 0), key=_length_of)
+    unit = max(
+        (unit for unit in INTERVAL_UNITS_MS if length % INTERVAL_UNITS_MS[unit] == 0),
+        key=INTERVAL_UNITS_MS.__getitem__,
+    )
     return f"{length // INTERVAL_UNITS_MS[unit]}{unit}"
-
-
-def _length_of(unit: str) -> int:
-    return INTERVAL_UNITS_MS[unit]

@@ -4,6 +4,24 @@ What is recorded of a series is one run of bars that only grows at its two ends.
 source leaves out while later ones exist is a gap, for ever and for every bot; a bar that shows up
 late inside the run, and numbers that the source revises, change nothing and are reported.
 
+True between any two calls: the run has no hole that the source was not asked about. So whatever lies inside
+it is final, and a wish that lies inside needs no source. Three rules keep it so, whatever dies:
+- new bars are recorded only if they touch the run: what was asked for reaches its last bar, or its first
+  (`admissible`, under the lock of the series, against the run as it is then);
+- the front is fetched backwards, page by page, from the run towards the past. Fetched forwards, a death
+  would leave an island, and the sea between it and the run would pass for a gap;
+- the back is fetched from the last recorded bar on, which the source thus shows once more: if it is another
+  price by far, this is not the same market, and nothing is recorded.
+
+The back comes before the front, because the newest bars are what all bots wait for; if the time of a wish is
+over, the front goes on with the next one.
+
+What was fetched is recorded first and then read back, and the bots see what was read. So two processes that
+fetched different answers still see the same bars: those of the one that recorded first.
+
+Memory (`_Known`) holds a part of the run, which is final, and what the source was last known not to have.
+Forgetting it costs a question, never a bar.
+
 States of a wish for (after, until]: in memory -> answered; recorded -> read; beyond an end of the run ->
 fetched, recorded, read. No transaction is open while the source is asked.
 
@@ -15,7 +33,7 @@ fetched, recorded, read. No transaction is open while the source is asked.
 | after the record, before it is read | the bars | reads them |
 
 Two processes that fetch the same bars at once: both insert under the lock of the series, in turn;
-the second finds the run grown and adds only what lies beyond it. Both then read the same bars.
+the second finds the run grown and adds only what lies beyond it.
 """
 
 import threading
@@ -74,7 +92,7 @@ def _open_time(bar: Bar) -> int:
 
 @dataclass(slots=True)
 class _Known:
-    """What this process knows of a series beside the database. Losing it costs a question, never a bar."""
+    """What this process knows of a series beside the database."""
 
     window: _Window | None = None
     empty_before: int | None = None  # from this open time to the first recorded bar the source has nothing
@@ -102,11 +120,8 @@ class RecordedMarket:
     market: Market
     clock: Clock = field(default_factory=SystemClock)
     _known: OrderedDict[tuple[str, str], _Known] = field(default_factory=OrderedDict, init=False, repr=False)
+    # Held while the source is asked: the threads of a process ask it once, and not one after the other.
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
-
-    @property
-    def page_bars(self) -> int:
-        return self.market.page_bars
 
     def closed_bars(self, symbol: str, interval: str, after: int | None, until: int) -> tuple[Bar, ...]:
         """Return all bars of a wish, recorded if they were not; however many, never a part of them.
@@ -167,9 +182,11 @@ class _Run:
             self._be_quiet(-1, newest)
             return
         last = recorded[1]
+        # What a whole answer left out is not there, so there is nothing to ask again.
         if not whole:
             last = self._lengthen_back(last, until, newest, deadline)
         if last < newest:
+            # The due bar is late. All bots of this process wait for it and would ask one after the other.
             self._be_quiet(last, newest)
         if after is not None:
             self._lengthen_front(after, recorded[0], deadline)
@@ -181,13 +198,14 @@ class _Run:
         start = -1 if after is None else after
         # The answer may have ended early, so it says nothing about what comes behind its last bar.
         recorded = self._record(bars, Span(start, bars[-1].open_time + 1))
+        # Unless another process was quicker, the run begins where this answer does.
         if recorded is not None and recorded[0] == bars[0].open_time:
             self.known.empty_before = _next_open(start, interval_ms(self.interval))
         return recorded
 
     def _lengthen_back(self, last: int, until: int, newest: int, deadline: float) -> int:
         while last < newest:
-            bars = self._fetch(last - 1, until)
+            bars = self._fetch(last - 1, until)  # the last recorded bar once more, to be compared
             self._compare_last(bars, last)
             recorded = self._record([bar for bar in bars if bar.open_time > last], Span(last - 1, until))
             reached = last if recorded is None else recorded[1]
@@ -203,7 +221,8 @@ class _Run:
         earliest = _next_open(after, length)
         before = first if self.known.empty_before is None else min(first, self.known.empty_before)
         while earliest < before:
-            start = max(after, before - self.owner.page_bars * length - 1)
+            start = max(after, before - self.owner.market.page_bars * length - 1)
+            # Between `before` and the run the source has nothing: what is asked for reaches the run.
             self._record(self._fetch(start, before), Span(start, first))
             before = _next_open(start, length)
             self.known.empty_before = before
@@ -219,7 +238,7 @@ class _Run:
 
     def _is_whole(self, after: int, until: int) -> bool:
         """Return whether the source answers all of this or nothing; what it leaves out is not there."""
-        return until - after <= (self.owner.page_bars + 1) * interval_ms(self.interval)
+        return until - after <= (self.owner.market.page_bars + 1) * interval_ms(self.interval)
 
     def _fetch(self, after: int | None, until: int) -> tuple[Bar, ...]:
         return self.owner.market.closed_bars(self.symbol, self.interval, after, until)
@@ -235,6 +254,7 @@ class _Run:
         name = (self.owner.source, self.symbol, self.interval)
         with self.owner.database.write() as connection:
             lock_series(connection, *name)
+            # Judged against the run as it is under the lock, not as it was when the source was asked.
             wanted = admissible(bars, span, recorded_range(connection, *name))
             record_bars(connection, *name, wanted, self.owner.clock.now_ms())
             return recorded_range(connection, *name)

@@ -1,4 +1,4 @@
-"""What five numbers must fulfil to be a bar, whoever shows them."""
+"""What five numbers must fulfil to be a bar, wherever they come from."""
 
 from dataclasses import dataclass
 from typing import Final

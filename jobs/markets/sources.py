@@ -91,12 +91,6 @@ class Markets:
         return market
 
 
-def open_markets(
-    settings: MarketSettings, database: Database, base_urls: Mapping[str, str] | None = None
-) -> Markets:
-    return Markets(settings, database, base_urls or {})
-
-
 def source_name(data: DataSource) -> str:
     """Return the name under which bars of this source are recorded."""
     if data.data_source == "generated":
@@ -126,7 +120,7 @@ def market_for(
 
 
 def csv_path(folder: Path, file: str) -> Path:
-    """Return the path of a file inside `folder`: whoever owns a bot may not read the rest of the disk."""
+    """Return the path of a file inside `folder`: the owner of a bot may not read the rest of the disk."""
     inside = folder.resolve()
     path = inside if "\0" in file else (inside / file).resolve()
     if path == inside or not path.is_relative_to(inside):

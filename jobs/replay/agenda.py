@@ -64,7 +64,7 @@ class Calendar:
 
 @dataclass(slots=True)
 class Agenda:
-    """Bots by the moment (ms) at which each is next to be fired."""
+    """Bots by the moment (ms) at which they are next to be fired."""
 
     _entries: list[tuple[int, int]] = field(default_factory=list)
 
@@ -72,7 +72,7 @@ class Agenda:
         heapq.heappush(self._entries, (moment, bot_id))
 
     def pop(self) -> tuple[int, tuple[int, ...]] | None:
-        """Take the earliest moment and everybody who is due then, by id; None at the end."""
+        """Take the earliest moment and all bots that are due then, by id; None at the end."""
         if not self._entries:
             return None
         moment = self._entries[0][0]

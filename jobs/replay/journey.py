@@ -1,16 +1,26 @@
 """A replay: the jobs of the service, driven by a simulated clock over recorded bars.
 
 Nothing here steps a bot or writes a row: `jobs.bar.firing.run_bars` does, by the same path and in the same
-transactions as in the service. This file only says what time it is and whose bar has closed.
+transactions as in the service. This file only says what time it is and whose bar has closed. So what a
+replay shows is what the service does, and a fault that only one of them has would be in the clock.
 
 Where a bot begins: one without a state is first fired at `--from`, which steps its lookback bars
 with orders refused; one with a state goes on behind its cursor, whatever `--from` says. From there
-it is fired at the close of each bar that its series has, until `--to`.
+it is fired at the close of every bar that its series has, until `--to`.
+
+True between any two boundaries: a bot that still has a way to go stands in the agenda exactly once, at the
+moment of its next bar's close, and the clock is behind that moment. All bots of one moment are fired before
+any of the next, as in the service, where they share a boundary. A bot is put back only after its whole
+boundary: put back before, a batch of the same moment could fire it again.
+
+Nobody else may step these bots meanwhile: a service would go on from the replay's cursors with all bars up to
+today. It is looked for once, at the beginning (`ServiceRuns`); one that is started later meets the
+versions of the states, and both of them stay right bar by bar.
 
 | the process dies ... | what the same command does next |
 |---|---|
 | before a batch is committed | fires that boundary again: the cursors have not moved |
-| after it | begins at the next boundary of each bot |
+| after it | begins at the next boundary of every bot |
 | while lookback bars are stepped, 250 in a transaction | goes on behind the cursor, orders still refused |
 
 Nothing of a replay is kept anywhere but in the bots' own rows, so there is nothing to resume from
@@ -23,9 +33,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
+from jobs.bar.due import may_run
 from jobs.bar.firing import Outcome, run_bars
 from jobs.bar.runtime import Runtime, open_runtime
-from jobs.clock import SimulatedClock
+from jobs.clock import SimulatedClock, SystemClock
 from jobs.markets import MarketRefused, MarketUnavailable, Series
 from jobs.replay.agenda import Agenda, Calendar
 from jobs.settings import Settings
@@ -62,7 +73,7 @@ class Onlooker(Protocol):
     def progress(self, done: Share, moment: int, bars: int) -> None:
         """Take notice that `done()` of the way is behind us at `moment` (ms), with `bars` committed.
 
-        Called at each boundary; `done` costs a walk over all bots, so it is for those that show it.
+        Called at every boundary; `done` costs a walk over all bots, so it is for those that show it.
         """
 
     def remark(self, text: str) -> None:
@@ -85,7 +96,7 @@ class Course:
 
 @dataclass(slots=True)
 class Tally:
-    """What happened so far. `failures` has the last one of each bot that did not recover from it."""
+    """What happened so far. `failures` has the last one of every bot that did not recover from it."""
 
     bars: int = 0
     failures: dict[int, str] = field(default_factory=dict)
@@ -120,7 +131,7 @@ class Report:
 def replay(
     settings: Settings, begin: int, end: int, only: Sequence[int] | None, onlooker: Onlooker, tally: Tally
 ) -> Report:
-    """Replay from `begin` to `end` (ms). Whoever sets `tally.interrupted` ends it after the batch under way.
+    """Replay from `begin` to `end` (ms). Setting `tally.interrupted` ends it after the batch under way.
 
     Raises SchemaUnfit, ServiceRuns, NoSuchBot, NothingToReplay, DatabaseUnavailable and CommitUnknown;
     after the last two the same call goes on from the cursors.
@@ -133,7 +144,8 @@ def replay(
         _expect_nobody(rt.database)
         journey = _prepared(rt, clock, begin, end, only, onlooker, tally)
         _travel(journey)
-        trades = _trades(rt, journey.courses)
+        with rt.database.read() as connection:
+            trades = sum(count_trades(connection, journey.courses).values())
     finally:
         rt.database.close()
     return Report(
@@ -147,7 +159,7 @@ def replay(
 
 
 def _expect_nobody(database: Database) -> None:
-    now = time.time_ns() // 1_000_000
+    now = SystemClock().now_ms()  # a service goes by real time, whatever the replay shows
     with database.read() as connection:
         for run in runs.latest_runs(connection, 20):
             if runs.is_alive(run, now):
@@ -183,8 +195,7 @@ def _chosen(rt: Runtime, only: Sequence[int] | None, onlooker: Onlooker) -> tupl
         unknown = sorted(set(only or ()) - set(bots))
         if unknown:
             raise NoSuchBot(*unknown)
-        runs = [bot for bot in bots.values() if bot.enabled and not bot.paused and bot.status != "error"]
-        chosen = [bot.id for bot in runs if only is None or bot.id in only]
+        chosen = [bot.id for bot in bots.values() if may_run(bot) and (only is None or bot.id in only)]
         for bot_id in sorted(set(only or bots) - set(chosen)):
             onlooker.remark(f"bot {bot_id} is left out: it is {_idle_word(bots[bot_id])}")
         if not chosen:
@@ -219,7 +230,7 @@ def _travel(journey: Journey) -> None:
         journey.clock.at_ms = moment
         for first in range(0, len(bot_ids), batch):
             _fire(journey, bot_ids[first : first + batch])
-        for bot_id in bot_ids:
+        for bot_id in bot_ids:  # only now: see the theory above
             if journey.courses[bot_id].calendar is not None:
                 _put_next(journey, journey.courses[bot_id])
         boundary = moment - journey.rt.settings.markets.settle_ms
@@ -233,7 +244,7 @@ def _fire(journey: Journey, bot_ids: Sequence[int]) -> None:
         outcomes = run_bars(waiting, journey.rt)
         for outcome in outcomes:
             _count(journey, outcome)
-        waiting = [each.bot_id for each in outcomes if each.behind and each.failure is None]
+        waiting = [outcome.bot_id for outcome in outcomes if outcome.behind and outcome.failure is None]
 
 
 def _count(journey: Journey, outcome: Outcome) -> None:
@@ -279,8 +290,3 @@ def _done(journey: Journey, moment: int) -> float:
         total += (journey.end - course.start) / course.length
         past += (min(moment, journey.end) - min(course.start, moment)) / course.length
     return past / total if total else 1.0
-
-
-def _trades(rt: Runtime, courses: Mapping[int, Course]) -> int:
-    with rt.database.read() as connection:
-        return sum(count_trades(connection, courses).values())

@@ -14,7 +14,7 @@ from persistence.bots import Bot, all_bots
 from persistence.database import Database
 
 MOST_SHOWN: Final = 20
-MOST_EXAMINED: Final = 500  # every one builds its strategy once, some ms
+MOST_EXAMINED: Final = 500  # a look builds the strategy once, some ms
 PASSWORD: Final = re.compile(r"^\s*url\s*=.*(?:://[^/\s]*:[^@\s]+@|password=)", re.MULTILINE)
 
 

@@ -49,7 +49,7 @@ def packages(lock: Path = ROOT / "requirements.txt") -> Check:
         return warn("packages", f"{lock} is not there", "compare with the versions of the release by hand")
     wanted = locked_versions(lock.read_text(encoding="utf-8"))
     off = sorted(_differences(wanted))
-    if any("not installed" in each for each in off):
+    if any("not installed" in difference for difference in off):
         return fail("packages", "; ".join(off), mend)
     if off:
         return warn("packages", "; ".join(off), mend)
@@ -81,7 +81,7 @@ def _needed() -> set[str]:
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         required = project["dependencies"]
-    return {_canonical(re.split(r"[\[<>=!~ ;]", each)[0]) for each in required if "extra ==" not in each}
+    return {_canonical(re.split(r"[\[<>=!~ ;]", line)[0]) for line in required if "extra ==" not in line}
 
 
 def _canonical(name: str) -> str:

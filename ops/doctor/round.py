@@ -50,7 +50,7 @@ def examine(config: Path | None, db: str | None) -> Iterator[Check]:
 
 
 def report(checks: Iterator[Check], *, as_json: bool) -> int:
-    """Print the checks, one line each, and return the exit code: 1 if any failed."""
+    """Print the checks, one a line, and return the exit code: 1 if any failed."""
     if as_json:
         found = tuple(checks)
         document = {"schema": "doctor/v1", "checks": [asdict(check) for check in found]}

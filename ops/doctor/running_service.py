@@ -1,8 +1,8 @@
 """Who serves the database right now."""
 
-import time
 from collections.abc import Iterator
 
+from jobs.clock import SystemClock
 from jobs.command.moments import dated
 from jobs.settings import Settings
 from ops.doctor.check import Check, ok, warn
@@ -12,7 +12,7 @@ from ops.health import read_status
 def service_check(settings: Settings) -> Iterator[Check]:
     status = read_status(settings)
     if status.healthy:
-        since = dated(status.started_at, time.time_ns() // 1_000_000)
+        since = dated(status.started_at, SystemClock().now_ms())
         yield ok("service", f"{status.role} since {since}, pid {status.pid} on {status.host}")
     elif status.running:
         yield warn("service", "; ".join(status.reasons), "look at its log, and at: scheduler status")

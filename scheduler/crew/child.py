@@ -4,9 +4,24 @@ Started as `python -m scheduler.crew.child`. The first line is `{"settings": ...
 `{"run": [ids], "fence": [name, epoch] | null}` is answered with `{"done": [...]}` or `{"lost": why}`.
 Lines, not pickles: nothing that arrives here is executed.
 
-It dies as soon as its parent does, also in the middle of a step: the transaction rolls back and the
-cursor says where to go on. It does not catch what it does not know: an unexpected exception ends it,
-and the parent finds out whose fault that was.
+Three threads. The main one runs a batch and answers it, one after the other, so the n-th answer is that of
+the n-th batch and needs no number. A listener does nothing but wait for the next line, because its end is
+how a worker hears of its parent's death while the main thread is in a strategy's endless loop. The heart
+beats whatever the others do, and stands still only if the whole process does.
+
+The streams are taken before anything of a strategy is imported: what a strategy prints goes to stderr and
+cannot pass as an answer, what it reads is empty.
+
+It does not catch what it does not know: an unexpected exception ends it, and the parent, who can read the
+shared bytes, finds out whose fault that was. Two failures are known and are nobody's: the database is lost,
+or the lease is. Those end the batch and not the worker.
+
+| it dies ... | the parent sees |
+|---|---|
+| in the step of a bot | the bot's name in the shared bytes; the transaction was not begun, or rolls back |
+| between bots, or in the commit | nobody's name; the cursors say whether the commit was in time |
+| after the commit, before the answer | the same; run again, its bots have nothing due |
+| because its parent died | nobody is there to see; the next service goes on from the cursors |
 """
 
 import gc
@@ -37,10 +52,10 @@ Run = Callable[[Sequence[int], Runtime], tuple[Outcome, ...]]
 
 def main(run: Run = run_bars) -> int:
     """Serve until the parent says stop or is gone."""
-    ignore_terminal()
-    commands, answers = private_streams()
+    _ignore_terminal()
+    commands, answers = _private_streams()
     first = json.loads(commands.readline() or "null")
-    if first is None:
+    if first is None:  # the parent died before it had said anything
         return ORPHANED
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(commands, inbox), daemon=True).start()
@@ -48,10 +63,10 @@ def main(run: Run = run_bars) -> int:
     threading.Thread(target=_beat, args=(watch,), daemon=True).start()
     rt = open_runtime(Settings.model_validate(first["settings"]), watch=watch.write)
     gc.collect()
-    gc.freeze()  # what is imported stays, so collections need not look at it each time
+    gc.freeze()  # what is imported stays, so collections need not look at it again
     _say(answers, {"ready": os.getpid()})
     while "run" in (message := inbox.get()):
-        watch.write(None)
+        watch.write(None)  # from here on the time between bots is counted anew
         _say(answers, _work(run, message, rt))
     rt.database.close()
     return 0
@@ -81,7 +96,7 @@ def read_outcome(written: Sequence[Any]) -> Outcome:
     return Outcome(bot_id, bars, behind, failure, retry_at_ms)
 
 
-def private_streams() -> tuple[IO[str], IO[str]]:
+def _private_streams() -> tuple[IO[str], IO[str]]:
     """Take the pipes away from everybody else: what a strategy prints must not pass as an answer."""
     commands = os.fdopen(os.dup(0), "r", encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -92,7 +107,7 @@ def private_streams() -> tuple[IO[str], IO[str]]:
     return commands, answers
 
 
-def ignore_terminal() -> None:
+def _ignore_terminal() -> None:
     """Leave Ctrl-C to the parent, which ends its workers in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":

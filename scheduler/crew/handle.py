@@ -1,6 +1,21 @@
-"""One worker process as its parent sees it: started, spoken to in JSON lines, watched, ended.
+"""The parent's handle of one worker process: started, spoken to in JSON lines, watched, ended.
 
-States: starting -> ready <-> busy -> gone. Nothing here decides; `workers.py` does.
+States: starting -> ready <-> busy (`batch` is set) -> gone. Nothing here decides: `crew.py` moves the
+states, `verdicts.py` says who has to go.
+
+Two threads per worker, one for each direction. The crew's thread writes commands and never reads; a
+listener reads answers, puts them into the crew's inbox and touches nothing else. So a worker that does
+not answer holds up only its listener. A worker that ends closes its pipe, which its listener reports as
+the last word (`Said` without a message): a death is an answer like any other and comes in order behind
+the answers that were given before it.
+
+The pipe of commands is also what keeps a worker from outliving this process (`child.py`): nobody else may
+hold its other end, so workers inherit no pipes of one another.
+
+| this process dies ... | the worker sees | what stays |
+|---|---|---|
+| before the first line | the end of its commands: exits | the watch file, a few bytes |
+| while the worker is idle or busy | the same; a busy one exits inside its transaction | the same |
 """
 
 import json
@@ -34,7 +49,7 @@ class Said:
     message: dict[str, Any] | None
 
 
-class Worker:
+class WorkerHandle:
     def __init__(
         self,
         number: int,
@@ -43,12 +58,12 @@ class Worker:
         heard: "queue.SimpleQueue[Any]",
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self.number = number
-        self.serial = serial
-        self.ready = False
-        self.batch: Batch | None = None
-        self.since = time.monotonic()
-        self.memory_before = 0
+        self.number = number  # its place in the crew, which a successor takes over
+        self.serial = serial  # its own, which no successor has
+        self.ready = False  # has imported everything and said so
+        self.batch: Batch | None = None  # what it works on
+        self.since = time.monotonic()  # of its start, then of its last batch
+        self.memory_before = 0  # bytes when it got its batch
         handle, path = tempfile.mkstemp(prefix="onebar-watch-")
         os.close(handle)
         self.watch = Watch(Path(path), create=True)
@@ -75,19 +90,16 @@ class Worker:
         self.batch = batch
         self.since = time.monotonic()
         self.memory_before = self.memory()
-        self.watch.write(None)
+        self.watch.write(None)  # before it is told: the time until it reads the line counts as between bots
         self._send({"run": batch.bot_ids, "fence": fence})
 
     def guilty(self) -> tuple[int | None, float]:
         """Return the bot whose bars are being decided, if any, and for how many s."""
         bot_id, seconds = self.watch.read()
+        # Two numbers that another process writes are not read at one instant: a name is checked.
         if self.batch is not None and bot_id not in self.batch.bot_ids:
             return None, seconds
         return bot_id, seconds
-
-    def silent_s(self) -> float:
-        """Return for how long the process has not even shown that it is there."""
-        return self.watch.silent_s()
 
     def memory(self) -> int:
         """Return the resident bytes of the process; 0 once it is gone."""
@@ -112,7 +124,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _close(self._commands)
+        with suppress(OSError):  # what was still to be written has nobody to read it
+            self._commands.close()
         self._listener.join()
         self._answers.close()
         self.watch.close()
@@ -121,7 +134,7 @@ class Worker:
         try:
             self._commands.write(json.dumps(message) + "\n")
             self._commands.flush()
-        except (BrokenPipeError, OSError):
+        except OSError:
             self._process.kill()  # it is gone or deaf; its listener reports the end
 
     def _listen(self, heard: "queue.SimpleQueue[Any]") -> None:
@@ -130,13 +143,6 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):  # its pipe ends a moment before it does
             self._process.wait(1.0)
         heard.put(Said(self.number, self.serial, None))
-
-
-def _close(pipe: IO[str]) -> None:
-    try:
-        pipe.close()
-    except OSError:
-        return  # what was still to be written has nobody to read it
 
 
 def _apart() -> dict[str, Any]:

@@ -1,15 +1,24 @@
 """A few bytes that a worker shares with its parent: whose bars are being decided, since when, a heartbeat.
 
-The worker writes before each bot; the parent reads when it wonders. It survives the worker's death,
-so a bot that takes its process down is known by name. If the machine dies there is nobody to ask.
+The worker writes a bot's name before it steps that bot's bars, and takes it away afterwards; the
+parent reads when it wonders. That order is the whole point: memory that both have mapped outlives the
+process that wrote it, also after a kill -9, so whatever a bot does to its process, its name is there. A
+message through the pipe would have to be flushed, sent and read, and a process that dies does none of it.
+
+There is no lock: a reader can meet the name of one bot with the time of another. Names are therefore checked
+against the batch (`handle.py`); a wrong time is read in some ns out of a bot's seconds, and matters only if
+the bot before had nearly used up its own. Times are of the machine's monotonic clock, which all its
+processes share and nobody sets.
+
+If the machine dies, the bytes are gone and nobody is left to ask. The parent makes the file and
+unlinks it; a parent that is killed leaves it behind in the temporary folder.
 """
 
 import mmap
 import struct
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 WORK: Final = struct.Struct("<qq")  # bot id (0 is nobody), ns of the machine's monotonic clock
 BEAT: Final = struct.Struct("<q")  # ns of the same clock
@@ -47,11 +56,3 @@ class Watch:
     def close(self) -> None:
         self._shared.close()
         self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

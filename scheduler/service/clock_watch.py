@@ -3,6 +3,16 @@
 The schedule follows the wall clock, the waiting follows the monotonic one. A step backwards, a step
 forwards and a suspended machine show as a difference between the two. What was slept through is
 known from the boot clock where there is one (Linux); there a suspend is no step, whatever its length.
+
+| what happened between two looks | wall | monotonic | boot | told as |
+|---|---|---|---|---|
+| time passed | +t | +t | +t | nothing |
+| the clock was set by s | +t+s | +t | +t | a step; believed unless it adds up to more than a day ahead |
+| the machine slept for s | +t+s | +t | +t+s | a suspend; always believed |
+
+All three are read at one look and kept for the next, so a step is told exactly once. What reacts to it may
+fail: the loop's other parts then repair the schedule without it (`loop.py`), and only the alert is lost.
+Differences below `NOTICED_MS` are forgotten and do not add up: that is how NTP slews a clock.
 """
 
 import time
@@ -61,7 +71,7 @@ class ClockWatch:
         self._monotonic = monotonic
         self._suspended = suspended
         self._last = (clock.now_ms(), monotonic(), suspended())
-        self._ahead_ms = 0
+        self._ahead_ms = 0  # the sum of all steps that no suspend explains
 
     @property
     def held(self) -> bool:

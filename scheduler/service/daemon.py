@@ -1,11 +1,27 @@
 """The service from its first line to its exit code.
 
 States: starting (waiting for the database, as long as it takes) -> standby or leading -> stopping.
-The main thread waits for signals and supervises the loop; the loop has a thread of its own, as have
-the lease, the listener and the crew of workers. READY is said after the first pass that succeeded.
 
-Exit codes: 0 stopped as asked, 6 refused (another service runs here, or the schema is newer), 70 the
-loop hung beyond recovery and whoever supervises this process shall start it again.
+| thread | does | ends |
+|---|---|---|
+| main | waits for signals, looks at the loop's heartbeat, feeds the watchdog | with the process |
+| loop | the passes (`loop.py`) | when told to; the service does not wait for its last pass |
+| lease | renews, or stands by (`leadership.py`) | last of all |
+| listener | hears of edits on PostgreSQL | when told to |
+| crew | directs the worker processes (`crew.py`) | when its workers have ended |
+
+No thread waits for another one's lock; they leave one another words, events and frozen values.
+
+**Start.** The crew comes first: its workers import what they need while the database is still waited for. The
+row of this run is written before there is a lease, so who leads has a row. READY is said after the first
+pass that succeeded, because only that shows that it works.
+
+**Stop.** The loop first, so that nothing new is claimed; then the crew, which lets work under way end; then
+the statuses and the end of the run; the lease last. Released before, a standby would lead and set statuses
+that this service then overwrites.
+
+Exit codes: 0 stopped as asked, 6 refused (another service runs, or the schema is newer), 70 the loop hung
+beyond recovery and this process shall be started again by what supervises it.
 
 | the process dies ... | what the next start finds |
 |---|---|
@@ -87,6 +103,7 @@ class Service:
         self.database = database
         self.settings = settings
         self.clock = clock
+        # The parts, none of which runs yet. The lease and the listener wake the loop.
         self.crew = Crew(settings, clock, command=command)
         self.leadership = Leadership(
             database,
@@ -104,7 +121,8 @@ class Service:
         _patiently(stop, lambda: self._begin(resume=resume))
         self.leadership.start()
         self.listener.start()
-        loop = self._start_loop()
+        loop = threading.Thread(target=self.scheduler.start, name="loop", daemon=True)
+        loop.start()
         code = self._watch_over(stop, loop)
         self._stop(clean=code == STOPPED)
         return code
@@ -121,11 +139,6 @@ class Service:
             if not resume:
                 bots.forgive_all(connection, self.settings.service.user_id)
 
-    def _start_loop(self) -> threading.Thread:
-        loop = threading.Thread(target=self.scheduler.start, name="loop", daemon=True)
-        loop.start()
-        return loop
-
     def _watch_over(self, stop: threading.Event, loop: threading.Thread) -> int:
         """Feed the watchdog from the loop's heartbeat until it is time to stop."""
         said = 0.0
@@ -135,6 +148,7 @@ class Service:
             health = self.scheduler.health()
             if not ready and self.scheduler.first_pass.is_set():
                 ready = notify(READY) or True
+            # Ended from inside: systemd's watchdog would need a minute, and elsewhere there is none.
             if not loop.is_alive() or not health.loop_lives:
                 log.critical("the loop does not live any more", reasons=health.reasons)
                 return HUNG
@@ -148,7 +162,7 @@ class Service:
         """No new steps; those under way may finish; then say how it ended, and let a standby lead."""
         notify(STOPPING)
         log.info("stopping")
-        leads = self.leadership.fence() is not None
+        leads = self.leadership.fence() is not None  # a standby has no say in the statuses of bots
         self.scheduler.shutdown()
         self.listener.stop()
         finished = self.crew.stop(self.settings.service.stop_timeout_s)

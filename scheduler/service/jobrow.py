@@ -8,18 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobs.schedule import InvalidSchedule, Schedule, parse
+from scheduler.crew.alarm import Alarm
 
 FUNCTION: Final = "jobs.bar:run_bar"
 PREFIX: Final = "bot:"
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """A claimed fire: the bot, whose exchange it will call, and when it was due (ms)."""
-
-    bot_id: int
-    group: str
-    due_ms: int
 
 
 @dataclass(frozen=True, slots=True)

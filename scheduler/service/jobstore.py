@@ -1,27 +1,33 @@
 """APScheduler's job store, with rows that are data and alarms that are claimed before they ring.
 
 A row of `apscheduler_jobs` is `(id, next_run_time in s since the epoch, job_state as JSON)`. It can
-name one function and nothing is ever unpickled, imported or executed because a row says so. A row
-that cannot be read is kept, reported and left to the reconciliation with `trading_bots`, of which
-this table is a cache.
+name one function and nothing is ever unpickled, imported or executed because a row says so. A row that
+cannot be read is kept, reported and left to the reconciliation with `trading_bots`, of which this
+table is a cache. For the same reason nobody writes jobs through APScheduler: those methods refuse.
 
-Due rows are claimed set-wise: one statement moves `next_run_time` of all of them from the value
-that was read to the next fire (compare-and-swap), and only the rows that it returns are handed to
-the workers. Whoever else claimed, paused or removed a row in between makes the swap miss that row.
+**Claim, then hand over.** Due rows are claimed set-wise: one statement moves `next_run_time` of all of them
+from the value that was read to the next fire (compare and swap), and only the rows that it returns are
+handed to the crew. If another service claimed, paused or removed a row in between, the swap misses that
+row and nothing is fired. The other order (stock's: submit, then update) runs a job twice if the process
+dies in between, twice with two schedulers, and writes over a pause that came in between. Ours can lose a fire
+instead, and a lost fire costs nothing: the job reads its bot's cursor and does every bar since.
 
 | the process dies ... | what the next one sees |
 |---|---|
 | before the claim commits | the rows are still due |
 | after the claim, before the work is done | the fire is used up; the start fires every bot once |
+| (it lives, but the answer of the commit is lost) | the same; the late bots are found by their cursors |
+
+True between any two calls: a row that can be read is due, or fires at the next moment of its trigger and not
+later, unless the clock was set back or somebody edited it; `Reconciliation.restore` looks for those.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from apscheduler.job import Job
-from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from sqlalchemy import (
     Column,
@@ -36,14 +42,13 @@ from sqlalchemy import (
     insert,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
-from sqlalchemy.exc import IntegrityError
 
-from jobs.schedule import milliseconds, moment
+from jobs.schedule import moment
 from persistence.database import Database
-from scheduler.service.jobrow import FUNCTION, PREFIX, Alarm, Claim, JobRow, UnreadableRow, parse_row
+from scheduler.crew.alarm import Alarm
+from scheduler.service.jobrow import FUNCTION, PREFIX, Claim, JobRow, UnreadableRow, parse_row
 from scheduler.service.triggers import ScheduleTrigger
 
 MOST_KEPT: Final = 50_000  # parsed rows that are remembered, so that an unchanged row is not parsed again
@@ -77,6 +82,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         super().__init__(engine=database.engine)
         self.database = database
         self.user_id = user_id
+        # As stock's, but for a state that is text.
         self.jobs_t = Table(
             "apscheduler_jobs",
             MetaData(),
@@ -84,7 +90,8 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
             Column("next_run_time", Float(53), index=True),
             Column("job_state", Text, nullable=False),
         )
-        self._parsed: dict[str, JobRow] = {}
+        self._all = select(self.jobs_t.c.id, self.jobs_t.c.next_run_time, self.jobs_t.c.job_state)
+        self._parsed: dict[str, JobRow] = {}  # by the text of the row; an unchanged row is parsed once
 
     def start(self, scheduler: Any, alias: str) -> None:
         """Begin without touching the database: the table is made by the migrations."""
@@ -96,6 +103,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def claim_due(self, now_ms: int) -> Claim:
         """Move every due row to its next fire and return those that this call moved."""
+        # Two transactions: the look holds no lock, and what changed since is caught by the swap.
         with self.database.read() as connection:
             due = connection.execute(self._due(now_ms / 1000)).all()
         rows, unreadable = self._readable(due)
@@ -111,9 +119,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
     def rows(self) -> tuple[dict[int, tuple[JobRow, int | None]], tuple[str, ...]]:
         """Return every readable row with its next fire (ms) by bot id, and the ids of the others."""
         with self.database.read() as connection:
-            found = connection.execute(
-                select(self.jobs_t.c.id, self.jobs_t.c.next_run_time, self.jobs_t.c.job_state)
-            ).all()
+            found = connection.execute(self._all).all()
         readable, unreadable = self._readable(found)
         fires = {row.bot_id: (row, None if at is None else round(at * 1000)) for row, at in readable}
         return fires, unreadable
@@ -141,14 +147,14 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
     # What APScheduler itself asks of a store. Bulk work goes through the methods above.
 
     def lookup_job(self, job_id: str) -> Job | None:
-        jobs, _ = self._jobs(self.jobs_t.c.id == job_id)
+        jobs = self._jobs(self.jobs_t.c.id == job_id)
         return jobs[0] if jobs else None
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
-        return self._jobs(self.jobs_t.c.next_run_time <= now.timestamp())[0]
+        return self._jobs(self.jobs_t.c.next_run_time <= now.timestamp())
 
     def get_all_jobs(self) -> list[Job]:
-        jobs, _ = self._jobs()
+        jobs = self._jobs()
         self._fix_paused_jobs_sorting(jobs)
         return jobs
 
@@ -156,47 +162,16 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         found = self._next_ms(None)
         return None if found is None else moment(found)
 
-    def add_job(self, job: Job) -> None:
-        row = {
-            "id": job.id,
-            "next_run_time": _seconds(job.next_run_time),
-            "job_state": self._row(job).state(),
-        }
-        try:
-            with self.database.write() as connection:
-                connection.execute(insert(self.jobs_t).values(row))
-        except IntegrityError as exc:
-            raise ConflictingIdError(job.id) from exc
+    def add_job(self, job: Job) -> NoReturn:
+        raise NotImplementedError(f"{job}: jobs follow trading_bots; edit the bot's row")
 
-    def update_job(self, job: Job) -> None:
-        values = {"next_run_time": _seconds(job.next_run_time), "job_state": self._row(job).state()}
-        with self.database.write() as connection:
-            changed = connection.execute(
-                update(self.jobs_t).where(self.jobs_t.c.id == job.id).values(values)
-            ).rowcount
-        if changed == 0:
-            raise JobLookupError(job.id)
+    update_job = remove_job = add_job
 
-    def remove_job(self, job_id: str) -> None:
-        with self.database.write() as connection:
-            removed = connection.execute(delete(self.jobs_t).where(self.jobs_t.c.id == job_id)).rowcount
-        if removed == 0:
-            raise JobLookupError(job_id)
-
-    def remove_all_jobs(self) -> None:
-        with self.database.write() as connection:
-            connection.execute(delete(self.jobs_t))
-
-    def _row(self, job: Job) -> JobRow:
-        if job.func_ref != FUNCTION or len(job.args) != 1 or job.kwargs:
-            raise UnreadableRow(f"{job.id}: the store takes {FUNCTION} with a bot id, found {job.func_ref}")
-        return parse_row(job.id, JobRow(int(job.args[0]), job.trigger.schedule, job.executor).state())
+    def remove_all_jobs(self) -> NoReturn:
+        self.add_job("all jobs")
 
     def _due(self, now_s: float) -> Any:
-        table = self.jobs_t
-        found = select(table.c.id, table.c.next_run_time, table.c.job_state).where(
-            table.c.next_run_time <= now_s
-        )
+        found = self._all.where(self.jobs_t.c.next_run_time <= now_s)
         if self.user_id is not None:
             mine = text("id IN (SELECT 'bot:' || id FROM trading_bots WHERE user_id = :user)")
             found = found.where(mine.bindparams(user=self.user_id))
@@ -204,9 +179,10 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def _readable(self, found: Iterable[Any]) -> tuple[list[tuple[JobRow, Any]], tuple[str, ...]]:
         rows, unreadable = [], []
-        if len(self._parsed) > MOST_KEPT:
+        if len(self._parsed) > MOST_KEPT:  # bots that are gone; what is there is parsed once more
             self._parsed.clear()
         for job_id, at, state in found:
+            # SQLite puts a blob into a column of text if it is given one; it is unreadable and no error.
             row = self._parsed.get(state) if isinstance(state, str) else None
             if row is None or row.id != job_id:
                 try:
@@ -240,14 +216,13 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
             found = connection.execute(earliest).scalar()
         return None if found is None else round(found * 1000)
 
-    def _jobs(self, *conditions: Any) -> tuple[list[Job], tuple[str, ...]]:
-        table = self.jobs_t
-        found = select(table.c.id, table.c.next_run_time, table.c.job_state).order_by(table.c.next_run_time)
+    def _jobs(self, *conditions: Any) -> list[Job]:
+        found = self._all.order_by(self.jobs_t.c.next_run_time).where(*conditions)
         with self.database.read() as connection:
-            rows, unreadable = self._readable(connection.execute(found.where(*conditions)).all())
+            rows, unreadable = self._readable(connection.execute(found).all())
         for problem in unreadable:
             self._logger.error("Kept a job that cannot be read: %s", problem)
-        return [self._job(row, at) for row, at in rows], unreadable
+        return [self._job(row, at) for row, at in rows]
 
     def _job(self, row: JobRow, at: float | None) -> Job:
         job = Job.__new__(Job)
@@ -270,7 +245,3 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         job._scheduler = self._scheduler  # noqa: SLF001  # as the store that this one replaces does
         job._jobstore_alias = self._alias  # noqa: SLF001
         return job
-
-
-def _seconds(at: datetime | None) -> float | None:
-    return None if at is None else milliseconds(at) / 1000

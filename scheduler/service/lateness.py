@@ -1,9 +1,17 @@
 """Bots whose due bar is missing in the database, whatever anybody's thread says of them.
 
-A bot is late when the bar that closed last is not committed `grace` after it was due. It is fired
-again, `TRIES` times with a growing wait. Then, unless the source has no bar for it or a failure is
-on record already, it is charged like any bot that hangs, and the charges stop it in the end. Bots
-that wait for a worker or run are not late by their own fault: the deadline of the worker judges those.
+The net under everything else. A fire can get lost on the way from the calendar to the commit (a claim
+whose answer was lost, a bug of ours), and a link of that way only knows its own part. What is committed
+is known to the database alone, so it is compared with what the calendar says had to be: no thread, queue
+or worker is asked whether it did its work.
+
+A bot is late when the bar that closed last is not committed `grace_ms` after it was due. It is fired
+again, `TRIES` times with a growing wait. Then, unless the source has no bar for it or a failure is on
+record already, it is charged like any bot that hangs, and the charges stop it in the end. Bots that wait for
+a worker or run are not late by their own fault: the deadline of the worker judges those.
+
+Progress is the cursor: once it has moved, a bot is innocent again, however late it still is. Tries are kept
+in memory only; if the process dies, the start fires every bot once and counting begins anew.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,12 +26,10 @@ TRIES: Final = 4
 SHORTEST_GRACE_MS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A bot that is late, and since when its bar was due (ms)."""
-
-    bot_id: int
-    due_ms: int
+def newest_bar(trigger: Boundaries, now_ms: int) -> int:
+    """Return the open time of the last bar that a bot on this trigger has been fired for by now."""
+    closed = (now_ms - trigger.settle_ms) // trigger.length_ms * trigger.length_ms
+    return closed - trigger.length_ms
 
 
 def late_bots(
@@ -31,31 +37,31 @@ def late_bots(
     cursors: Mapping[int, tuple[int | None, int | None]],
     now_ms: int,
     grace_ms: int,
-) -> tuple[Late, ...]:
+) -> tuple[int, ...]:
     """Compare what is committed with what had to be. Bots on a cron have no bar that is due at a time."""
     found = []
     for bot_id, row in jobs.items():
         trigger = row.trigger
         if not isinstance(trigger, Boundaries) or bot_id not in cursors:
             continue
-        due = trigger.next_ms(now_ms - grace_ms) - trigger.length_ms
-        expected = due - trigger.settle_ms - trigger.length_ms
         last_bar = cursors[bot_id][0]
-        if last_bar is None or last_bar < expected:
-            found.append(Late(bot_id, due))
+        if last_bar is None or last_bar < newest_bar(trigger, now_ms - grace_ms):
+            found.append(bot_id)
     return tuple(found)
 
 
 @dataclass(slots=True)
 class Lateness:
-    """How often each late bot was fired again since its last progress, and at which cursor it stood."""
+    """What was done about the bots that are late. Asked by the loop's thread alone."""
 
     grace_ms: int
+    # Bot -> fires since its last progress, when the next is due (ms), at which cursor it stood. A bot that
+    # is not late any more is forgotten.
     _tries: dict[int, tuple[int, int, int | None]] = field(default_factory=dict)
 
     def judge(
         self,
-        late: Iterable[Late],
+        late: Iterable[int],
         cursors: Mapping[int, tuple[int | None, int | None]],
         busy: Callable[[int], bool],
         last: Callable[[int], Outcome | None],
@@ -65,19 +71,19 @@ class Lateness:
         again: list[int] = []
         guilty: list[int] = []
         known, self._tries = self._tries, {}
-        for each in late:
-            cursor = cursors[each.bot_id][0]
-            tries, at, stood = known.get(each.bot_id, (0, 0, cursor))
+        for bot_id in late:
+            cursor = cursors[bot_id][0]
+            tries, at, stood = known.get(bot_id, (0, 0, cursor))
             if stood != cursor:
                 tries, at = 0, 0
-            if not busy(each.bot_id) and now_ms >= at:
+            if not busy(bot_id) and now_ms >= at:
                 tries += 1
                 at = now_ms + self.grace_ms * 2 ** min(tries, 6)
-                if tries > TRIES and not _excused(last(each.bot_id)):
-                    guilty.append(each.bot_id)
+                if tries > TRIES and not _excused(last(bot_id)):
+                    guilty.append(bot_id)
                 else:
-                    again.append(each.bot_id)
-            self._tries[each.bot_id] = (tries, at, cursor)
+                    again.append(bot_id)
+            self._tries[bot_id] = (tries, at, cursor)
         return again, guilty
 
 

@@ -1,12 +1,29 @@
-"""One service schedules: it holds a lease in the database, under an epoch that fences every write.
+"""One service schedules: it holds a lease in the database, under an epoch that fences what steps write.
 
-States: standby -> leading -> standby. The holder renews at a third of the lease's time. It believes
-itself to lead only until a deadline of its own, taken before the last successful renewal was sent
-and ended early by a margin, so a holder that was stopped (SIGSTOP, suspend) or cut off does not act
-on an old belief; and what it had under way is refused by the epoch. A standby asks twice a second.
+| state | `fence()` | leaves it when |
+|---|---|---|
+| standby | None | the lease is free, over or its own: leading, under a higher epoch |
+| leading | the epoch | its deadline passes or a worker was refused: in doubt |
+| in doubt | None | the database confirms the lease: leading; another one has it: standby |
 
-On SQLite the process lock file has decided already who runs: the lease is taken once, for its
-epoch, so that a worker that outlived a killed service can write no more.
+The holder renews at a third of the lease's time; a standby asks twice a second.
+
+**Two clocks that are never compared.** The row says until when the lease is held by the database's clock, the
+holder keeps a deadline by its own monotonic one. What makes the second end before the first is the order
+of steps: the deadline counts from a moment taken before the renewal was sent, the row's from when the
+database got it, which is later. A margin is for clocks that run at different speeds. Counted from the
+answer, the belief would outlast the lease by the answer's way back. The deadline is moved after the commit
+and not before, so a commit whose answer was lost gives nobody a belief.
+
+**Why an old leader cannot write.** The deadline only keeps it from trying. It can be stopped (SIGSTOP) after
+its look at the deadline, and a suspended machine wakes up with a monotonic clock that did not move. So every
+transaction of a step begins by locking the lease's row under its own epoch. A takeover has to change that
+row's key: it waits for those that were begun under the old epoch, and those that begin later find no row. A
+renewal leaves the key alone and waits for nobody. What the loop itself writes (jobs, statuses, charges)
+carries no epoch: the first two are derived and written again by the new leader; an error may count twice.
+
+On SQLite the process lock file has decided already who runs: the lease is taken once, for its epoch, so that
+a worker that outlived a killed service can write no more.
 
 | the process dies ... | what the others see |
 |---|---|
@@ -27,7 +44,7 @@ from persistence.database import Database
 from persistence.database_errors import DatabaseUnavailable, LeaseLost
 from persistence.leases import Fence, Lease
 
-STANDBY_S: Final = 0.5
+STANDBY_S: Final = 0.5  # between two questions of a standby
 MARGIN: Final = 0.25  # share of the lease's time that the holder gives up early
 
 log = structlog.get_logger(__name__)
@@ -45,16 +62,18 @@ class Leadership:
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self.changed = changed
+        self.changed = changed  # called by the lease's thread when leading begins or ends
         self._database = database
-        self._holder = holder
+        self._holder = holder  # this run, so a service that was restarted is another holder
         self._ttl_s = ttl_s
         self._monotonic = monotonic
         self._alone = database.dialect == "sqlite"
+        # Written by the lease's thread and read by others. A lease of a new epoch is never seen with an old
+        # deadline: the deadline was set to 0 when the lease before was lost.
         self._lease: Lease | None = None
-        self._until = 0.0
+        self._until = 0.0  # the deadline (monotonic s); `doubt` sets it to 0 from the loop's thread
         self._stop = threading.Event()
-        self._asked = threading.Event()
+        self._asked = threading.Event()  # wakes the lease's thread
         self._thread = threading.Thread(target=self._live, name="lease", daemon=True)
 
     def start(self) -> None:
@@ -82,7 +101,7 @@ class Leadership:
         self._asked.set()
         if self._thread.is_alive():
             self._thread.join(10.0)
-        lease, self._lease = self._lease, None
+        lease, self._lease = self._lease, None  # `fence` says None from here on, before others may lead
         if lease is not None:
             try:
                 with self._database.write() as connection:
@@ -92,7 +111,7 @@ class Leadership:
 
     def attempt(self) -> None:
         """Renew the lease, or try to acquire it."""
-        begun = self._monotonic()
+        begun = self._monotonic()  # before anything is sent: the deadline counts from here
         before = self._lease
         try:
             with self._database.write() as connection:
@@ -122,7 +141,7 @@ class Leadership:
 
     def _live(self) -> None:
         while not self._stop.is_set():
-            if not (self._alone and self._until == float("inf")):
+            if not (self._alone and self._until == float("inf")):  # once had, it stays on SQLite
                 try:
                     self.attempt()
                 except Exception:  # without this thread nobody would ever lead again

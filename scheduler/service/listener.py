@@ -1,7 +1,7 @@
 """Hears edits of the bots table on PostgreSQL (LISTEN onebar_bots), so that they need not be polled.
 
 It only says that something changed; the loop looks for itself. A notification that is lost, because
-the connection was, costs a poll interval: after each new connection everything is looked at once.
+the connection was, costs a poll interval: after every new connection everything is looked at once.
 """
 
 import threading
@@ -51,7 +51,7 @@ class Listener:
 
         with psycopg.connect(self._url, autocommit=True, **postgres_arguments()) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
-            self._edited()
+            self._edited()  # after LISTEN: what was edited while nobody listened is seen by this look
             while not self._stop.is_set():
                 for _ in connection.notifies(timeout=PATIENCE_S):
                     self._edited()

@@ -56,7 +56,7 @@ def only_service(database: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)
+            file.truncate(0)  # the file stays: unlinked, two services could lock two files of one name
 
 
 def read_holder(path: Path) -> Holder | None:

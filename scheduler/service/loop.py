@@ -1,13 +1,30 @@
 """The loop: APScheduler with passes that may fail and a thread that may not.
 
-One pass: look at the clock, at the lease, write charges, reconcile, claim what is due and hand it to
-the workers, look for late bots, write the status. Whatever a pass raises is logged, backed off and
-tried again; nothing of it is half done, because each part is one transaction that the next pass
-repeats. The loop comes round at least each second, so a step of the clock or an edit is never
-slept through, and the time of its last round is the heartbeat that health and the watchdog look at.
+Stock APScheduler ends its thread at the first database error outside `get_due_jobs` and goes on saying that
+it runs; it hands jobs over before it has moved them on, and keeps two locks for all of it. Here its thread
+calls passes of ours. A pass may raise wherever it likes: it is logged, backed off and begun anew.
 
-Stock APScheduler ends its thread at the first database error outside `get_due_jobs` and goes on
-saying that it runs; it hands jobs over before it has moved them on, and keeps two locks for all of it.
+That is safe because a pass owns nothing. What it decides is written by one transaction per part, and what
+it knows is read again: rows, cursors, the lease. So a pass that ended in the middle has done some of its
+parts and not the others, and the next one does them all. The parts, in the order of a pass:
+
+| part | why here | it fails, or the process dies in it |
+|---|---|---|
+| clock | a claim under a wrong clock would move rows into a wrong future | healed by "restore"; not told |
+| lease | nothing below may be done by a service that does not lead | asked again; a standby takes over |
+| charges | one may stop a bot, which the reconciliation has to see | kept; after a death the bot hangs anew |
+| reconcile | a bot that was paused must not be claimed any more | see `reconcile.py` |
+| claim | moves rows, then hands over what it moved (`jobstore.py`) | healed by "late bots" |
+| late bots | sees what all of the above has missed, for whatever reason | looked at again in 5 s |
+| status | tells of this pass | told by the next one |
+
+Two parts are nets under the others. "Restore" (every 10 s) rewrites rows of the jobs table that are not what
+the last reconciliation wrote, such as fires that lie too far ahead after the clock was set back.
+"Late bots" compares cursors with the calendar and asks nobody's thread (`lateness.py`).
+
+The loop comes round at least every second, so a step of the clock or an edit is never slept through. The time
+of its last round, successful or not, is the heartbeat that health and the watchdog look at: a lost database
+leaves the heart beating, a hung loop does not. The database has a heartbeat of its own.
 """
 
 import itertools
@@ -18,7 +35,6 @@ from datetime import UTC
 from typing import Any, Final
 
 import structlog
-from apscheduler.executors.base import BaseExecutor
 from apscheduler.schedulers.base import STATE_STOPPED
 from apscheduler.schedulers.blocking import BlockingScheduler
 
@@ -32,36 +48,24 @@ from persistence.database import Database
 from persistence.database_errors import DatabaseUnavailable
 from persistence.leases import Fence
 from persistence.notifications import Notification
+from scheduler.crew.alarm import Alarm
 from scheduler.crew.crew import Crew
-from scheduler.crew.crew_state import Charge
+from scheduler.crew.verdicts import Charge
 from scheduler.service import recovery
 from scheduler.service.clock_watch import ClockStep, ClockWatch
-from scheduler.service.every import Every
-from scheduler.service.jobrow import Alarm
 from scheduler.service.jobstore import BotJobStore
-from scheduler.service.lateness import Lateness, late_bots
+from scheduler.service.lateness import SHORTEST_GRACE_MS, Lateness, late_bots
 from scheduler.service.leadership import Leadership
 from scheduler.service.reconcile import Reconciliation
+from scheduler.service.rhythm import Rhythm
 
-LONGEST_WAIT_S: Final = 1.0
-LONGEST_BACKOFF_S: Final = 5.0
-STATUS_S: Final = 2.0
+LONGEST_WAIT_S: Final = 1.0  # between two passes
+LONGEST_BACKOFF_S: Final = 5.0  # after passes that failed
+STATUS_S: Final = 2.0  # the row of this run, which others believe for 10 s
 RESTORE_S: Final = 10.0
 SWEEP_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
-
-
-class CrewExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler has no types
-    """APScheduler's way to the workers, for jobs that it submits one by one."""
-
-    def __init__(self, crew: Crew) -> None:
-        super().__init__()
-        self._crew = crew
-
-    def _do_submit_job(self, job: Any, run_times: Any) -> None:
-        del run_times  # the job reads its bot's cursor
-        self._crew.fire([Alarm(job.args[0], job.executor, 0)])
 
 
 class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has no types
@@ -76,30 +80,34 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         run: runs.Run,
         clock: Clock,
     ) -> None:
-        super().__init__(timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True})
+        super().__init__(timezone=UTC)
         self._event = threading.Event()  # others may call wakeup() before start() would make one
+        # Its executors stay empty: due jobs go to the crew by the hundred, and not one by one.
         self.store = BotJobStore(database, user_id=settings.service.user_id)
         self.add_jobstore(self.store)
-        self.add_executor(CrewExecutor(crew))
-        self.reconciliation = Reconciliation(database, self.store, settings, clock)
-        self.clock_watch = ClockWatch(clock)
-        self.edited = threading.Event()
-        self.first_pass = threading.Event()
+        # For other threads.
+        self.edited = threading.Event()  # set by the listener: rows of bots have changed
+        self.first_pass = threading.Event()  # set once, after the first pass that succeeded
+        self.clock_watch = ClockWatch(clock)  # they read `held`
+        self.reconciliation = Reconciliation(database, self.store, settings, clock)  # they read `jobs`
+        # What never changes. `crew` and `leadership` may be spoken to by any thread.
         self._database = database
         self._settings = settings
         self._crew = crew
         self._leadership = leadership
         self._run = run
         self._clock = clock
-        self._fence: Fence | None = None
-        self._lateness = Lateness(self._grace_ms())
-        self._polls = Every(settings.service.poll_interval_s)
-        self._restores = Every(RESTORE_S)
-        self._sweeps = Every(SWEEP_S)
-        self._tells = Every(STATUS_S)
-        self._numbers = itertools.count(1)
+        # The loop's own. Health reads the fence and the two heartbeats, which are replaced as a whole.
+        self._fence: Fence | None = None  # under which epoch this loop leads; None while it does not
         self._came_round = self._database_said = time.monotonic()
-        self._unreadable: frozenset[str] = frozenset()
+        deadline_ms = int(settings.workers.step_deadline_s * 1000)
+        self._lateness = Lateness(max(SHORTEST_GRACE_MS, deadline_ms // 2))
+        self._polls = Rhythm(settings.service.poll_interval_s)
+        self._restores = Rhythm(RESTORE_S)
+        self._sweeps = Rhythm(SWEEP_S)
+        self._tells = Rhythm(STATUS_S)
+        self._numbers = itertools.count(1)  # of steps of the clock: every one is an alert of its own
+        self._unreadable: frozenset[str] = frozenset()  # rows that were reported, so that they are once
 
     # Spoken to by other threads.
 
@@ -131,12 +139,12 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
                 wait_s = self._process_jobs()
                 self.first_pass.set()
                 backoff_s = 0.0
-            except DatabaseUnavailable as exc:
+            except Exception as exc:  # the loop outlives whatever a pass raises; the next one begins anew
                 backoff_s = wait_s = min(LONGEST_BACKOFF_S, backoff_s * 2 or 0.25)
-                log.warning("database lost, trying again", why=str(exc), in_s=wait_s)
-            except Exception:  # the loop outlives whatever a pass raises; the next one begins anew
-                backoff_s = wait_s = min(LONGEST_BACKOFF_S, backoff_s * 2 or 0.25)
-                log.exception("pass failed, trying again", in_s=wait_s)
+                if isinstance(exc, DatabaseUnavailable):
+                    log.warning("database lost, trying again", why=str(exc), in_s=wait_s)
+                else:
+                    log.exception("pass failed, trying again", in_s=wait_s)
             self._came_round = time.monotonic()
             self._event.wait(wait_s)
             self._event.clear()
@@ -147,6 +155,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._watch_clock()
         self._follow_lease()
         if self._fence is None or self.clock_watch.held:
+            # Standing by: rows are read ahead, so that a takeover has little to read.
             if self._polls.due(now):
                 self.reconciliation.warm()
             self._tell(now)
@@ -173,7 +182,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             self._after_step(step, held=held)
 
     def _after_step(self, step: ClockStep, *, held: bool) -> None:
-        """Compute every fire anew and let each bot do what its cursor owes; tell the owner."""
+        """Tell the owner, compute every fire anew and let every bot do what its cursor owes."""
         done = "nothing runs until it is set right or the service restarted" if held else "schedule renewed"
         body = f"{step}; {done}"
         note = Notification(
@@ -192,6 +201,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
 
     def _follow_lease(self) -> None:
         if self._crew.lease_lost.is_set():
+            # Cleared before the doubt: a worker that is refused in between is not overlooked.
             self._crew.lease_lost.clear()
             self._leadership.doubt()
         fence = self._leadership.fence()
@@ -206,7 +216,10 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._begin_to_lead(fence)
 
     def _begin_to_lead(self, fence: Fence) -> None:
-        """Take stock, then let every bot catch up from its cursor."""
+        """Take stock, then let every bot catch up from its cursor.
+
+        `_fence` is set last: if anything before fails, the next pass begins to lead from the start.
+        """
         self.reconciliation.begin()
         self.reconciliation.run()
         now = self._clock.now_ms()
@@ -217,16 +230,17 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._crew.keep(self.reconciliation.jobs)
         self._crew.lead(fence, leads=not self.clock_watch.held)
         self._crew.fire(self.reconciliation.alarms())
+        # Until the bots have had the time to catch up, all of them are late.
         self._sweeps.after(time.monotonic() + self._lateness.grace_ms / 1000)
         self._fence = fence
 
     def _write_charges(self) -> None:
         while not self._crew.charges.empty():
-            each = self._crew.charges.get()
+            found = self._crew.charges.get()
             try:
-                self._charge(each)
+                self._charge(found)
             except DatabaseUnavailable:
-                self._crew.charges.put(each)
+                self._crew.charges.put(found)  # its bot is held back until the charge is written
                 raise
 
     def _charge(self, found: Charge) -> None:
@@ -247,7 +261,8 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         if self._polls.due(now):
             changes = self.reconciliation.run()
             if changes.begun:
-                self._crew.fire(each for each in self.reconciliation.alarms() if each.bot_id in changes.begun)
+                alarms = self.reconciliation.alarms()
+                self._crew.fire(alarm for alarm in alarms if alarm.bot_id in changes.begun)
             if changes.ended:
                 self._crew.keep(self.reconciliation.jobs)
             if changes.begun or changes.ended:
@@ -265,9 +280,6 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             log.error("job that cannot be read was kept", job=problem)
         self._unreadable = frozenset(claim.unreadable)
         return claim.next_ms
-
-    def _grace_ms(self) -> int:
-        return int(max(10.0, self._settings.workers.step_deadline_s / 2) * 1000)
 
     def _sweep(self) -> None:
         """Fire late bots again; charge those whom that does not help."""
@@ -291,12 +303,12 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         if not self._tells.due(now):
             return
         role = "leader" if self._fence is not None else "standby"
-        details = json.dumps(self.details())
+        details = json.dumps(self._details())
         with self._database.write() as connection:
             runs.beat_run(connection, self._run.run, now_ms=self._clock.now_ms(), role=role, details=details)
         self._database_said = time.monotonic()
 
-    def details(self) -> dict[str, Any]:
+    def _details(self) -> dict[str, Any]:
         state = self._crew.state()
         return {
             "bots": len(self.reconciliation.jobs),

@@ -5,8 +5,29 @@ differs from the jobs that are there is written; nothing else is touched, also n
 table that belong to no bot. A row whose configuration cannot be read keeps the job it had: the bot
 runs on under its last good configuration, and the job itself tells the owner why.
 
-Every pass begins with a look at (id, revision, status) of all rows; only rows that changed are
-read. If the process dies on any line, the next one compares again: nothing is remembered on disk.
+The order of a run is look, read, decide, write jobs, write statuses:
+- the look is at (id, revision, status) of all rows, in one query, and only rows that changed are read. A
+  row that changes after the look has a revision that the look did not see, and is read by the next one;
+- jobs come before statuses: a status says what is so, and `running` is so once there is a job;
+- what the run knows (`_jobs`) is replaced last, when both are written.
+
+Two directions, two methods. `run` carries changes of the bots into the jobs, and trusts that the jobs are
+what it wrote last. `restore` distrusts the jobs: it reads them all and rewrites those that somebody edited
+or removed, or that were written under another clock.
+
+Known gap: a run that fails between reading and writing (the database is lost there, and the service lives)
+has taken note of the rows and applied nothing. The next one finds them unchanged, so what they ask for
+waits for another edit of any bot, or for `begin`.
+
+Nothing is remembered on disk, so a service that begins to lead compares everything with everything
+(`begin`): another one may have led meanwhile.
+
+| the process dies ... | the next run sees |
+|---|---|
+| before jobs are written | the same difference |
+| after old jobs were dropped, before new ones are written | a smaller one |
+| after jobs were written, before statuses are | statuses that differ from what follows from the rows |
+| after a faulty row was charged | status `error`, which asks for no job |
 """
 
 from collections import Counter
@@ -25,7 +46,8 @@ from persistence import bots
 from persistence.bots import Bot
 from persistence.database import Database
 from persistence.ledger import steps
-from scheduler.service.jobrow import Alarm, JobRow
+from scheduler.crew.alarm import Alarm
+from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
 from strategies.config import parse_bot_config
 from strategies.faults import InvalidConfig
@@ -84,35 +106,36 @@ def admitted(
     jobs: dict[int, JobRow] = {}
     refused = []
     users: Counter[int] = Counter()
-    for each in sorted(wishes, key=lambda found: found.bot_id):
-        if each.row is None:
+    for asked in sorted(wishes, key=lambda found: found.bot_id):
+        if asked.row is None:
             continue
-        if len(jobs) >= most or users[each.user_id] >= most_per_user:
-            refused.append(each.bot_id)
+        if len(jobs) >= most or users[asked.user_id] >= most_per_user:
+            refused.append(asked.bot_id)
             continue
-        users[each.user_id] += 1
-        jobs[each.bot_id] = each.row
+        users[asked.user_id] += 1
+        jobs[asked.bot_id] = asked.row
     return jobs, tuple(refused)
 
 
 class Reconciliation:
-    """What was seen and applied. `begin` doubts what was applied: another service may have led meanwhile."""
+    """What was seen and applied. The loop's thread calls everything here; others may read `jobs`."""
 
     def __init__(self, database: Database, store: BotJobStore, settings: Settings, clock: Clock) -> None:
         self._database = database
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._wishes: dict[int, Wish] = {}
-        self._jobs: dict[int, JobRow] = {}
-        self._refused: frozenset[int] = frozenset()
-        self._begun = False
+        self._wishes: dict[int, Wish] = {}  # what the rows asked for when they were last read
+        self._jobs: dict[int, JobRow] = {}  # what the jobs table holds if nobody else wrote there
+        self._refused: frozenset[int] = frozenset()  # bots above the limits that were reported
+        self._begun = False  # whether `_jobs` was applied, or read in before this service led
 
     @property
     def jobs(self) -> Mapping[int, JobRow]:
         return self._jobs
 
     def begin(self) -> None:
+        """Doubt what was applied: another service may have led meanwhile. Faults are found and told anew."""
         self._begun = False
         self._wishes = {bot_id: asked for bot_id, asked in self._wishes.items() if asked.fault is None}
 
@@ -123,7 +146,7 @@ class Reconciliation:
         self._read(seen, warming=True)
 
     def alarms(self) -> tuple[Alarm, ...]:
-        """Return one fire for every bot that has a job: each does what its cursor says it owes."""
+        """Return one fire for every bot that has a job: it does what its cursor says it owes."""
         now = self._clock.now_ms()
         return tuple(Alarm(row.bot_id, row.group, now) for row in self._jobs.values())
 
@@ -132,13 +155,20 @@ class Reconciliation:
         with self._database.read() as connection:
             seen = bots.standing(connection, self._settings.service.user_id)
         if not self._begun:
-            self._jobs, at = self._stored(seen)
+            # Jobs of other users' bots belong to their service. Without a user everything is ours,
+            # also jobs of bots that are gone.
+            stored = self._stored()
+            if self._settings.service.user_id is not None:
+                stored = {bot_id: found for bot_id, found in stored.items() if bot_id in seen}
+            self._jobs = {bot_id: row for bot_id, (row, _) in stored.items()}
+            at = {bot_id: due for bot_id, (_, due) in stored.items()}
         elif not self._differs(seen):
             return Changes()
         else:
             at = {}
         self._read(seen)
         if not self._begun:
+            # Rows that were read ahead may have got another status from the service that led until now.
             self._wishes = {i: replace(asked, status=seen[i][1]) for i, asked in self._wishes.items()}
         service = self._settings.service
         jobs, refused = admitted(
@@ -153,9 +183,7 @@ class Reconciliation:
     def restore(self) -> int:
         """Rewrite jobs that somebody edited or removed in the jobs table itself; return how many."""
         now = self._clock.now_ms()
-        stored, unreadable = self._store.rows()
-        for problem in unreadable:
-            log.error("job that cannot be read was kept", job=problem)
+        stored = self._stored()
         lost = []
         for bot_id, row in self._jobs.items():
             found, at = stored.get(bot_id, (None, None))
@@ -164,15 +192,11 @@ class Reconciliation:
         self._store.put(lost)
         return len(lost)
 
-    def _stored(self, seen: Mapping[int, object]) -> tuple[dict[int, JobRow], dict[int, int | None]]:
+    def _stored(self) -> dict[int, tuple[JobRow, int | None]]:
         stored, unreadable = self._store.rows()
         for problem in unreadable:
             log.error("job that cannot be read was kept", job=problem)
-        mine = {bot_id: found for bot_id, found in stored.items() if bot_id in seen or self._everybody()}
-        return {bot_id: row for bot_id, (row, _) in mine.items()}, {i: at for i, (_, at) in mine.items()}
-
-    def _everybody(self) -> bool:
-        return self._settings.service.user_id is None
+        return stored
 
     def _differs(self, seen: Mapping[int, tuple[int, str]]) -> bool:
         return len(seen) != len(self._wishes) or any(
@@ -186,7 +210,10 @@ class Reconciliation:
         return known.revision != revision or (known.status == "error") != (status == "error")
 
     def _read(self, seen: Mapping[int, tuple[int, str]], *, warming: bool = False) -> None:
-        """Read the rows that changed and forget those that are gone. Faults are left to who leads."""
+        """Read the rows that changed and forget those that are gone.
+
+        While another service leads (`warming`) faults are left to it: charging a bot is writing.
+        """
         self._wishes = {bot_id: found for bot_id, found in self._wishes.items() if bot_id in seen}
         fresh = [i for i, found in seen.items() if i not in self._wishes or self._changed(i, found)]
         with self._database.read() as connection:
@@ -205,7 +232,7 @@ class Reconciliation:
     def _with_fault(self, bot: Bot, asked: Wish) -> Wish:
         """Keep a bot with a faulty row on its last good configuration, or stop it with the reason."""
         log.error("bot's row is not valid", bot=bot.id, why=asked.fault, runs_on=asked.row is not None)
-        if asked.row is None:
+        if asked.row is None:  # this service has just begun, and what ran before is in the bot's state only
             asked = replace(asked, row=self._from_state(bot))
         if asked.row is None:
             failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
@@ -227,6 +254,8 @@ class Reconciliation:
 
     def _write(self, jobs: Mapping[int, JobRow], at: Mapping[int, int | None]) -> Changes:
         now = self._clock.now_ms()
+        # `_jobs` is what the table holds as far as this service knows; unchanged rows are left alone, because
+        # rewriting one would move its fire.
         begun = frozenset(jobs) - frozenset(self._jobs)
         ended = frozenset(self._jobs) - frozenset(jobs)
         moved = frozenset(bot_id for bot_id, row in jobs.items() if self._jobs.get(bot_id, row) != row)
@@ -244,10 +273,10 @@ class Reconciliation:
         """Write statuses that follow from what was decided, where they differ."""
         now = self._clock.now_ms()
         wrong: dict[str, list[int]] = {}
-        for each in self._wishes.values():
-            status = "running" if each.bot_id in jobs else "stopped" if each.row else each.idle_status
-            if each.status != status:
-                wrong.setdefault(status, []).append(each.bot_id)
+        for asked in self._wishes.values():
+            status = "running" if asked.bot_id in jobs else "stopped" if asked.row else asked.idle_status
+            if asked.status != status:
+                wrong.setdefault(status, []).append(asked.bot_id)
         if refused - self._refused:
             log.error("bots above the limits do not run", bots=sorted(refused - self._refused))
         self._refused = refused
@@ -257,6 +286,7 @@ class Reconciliation:
             for status, bot_ids in wrong.items():
                 reason = "above the limit of bots that may run" if refused.issuperset(bot_ids) else None
                 bots.move_all(connection, bot_ids, status, now_ms=now, reason=reason)
+        # After the commit. What the database refused to move (`MOVES`) is not asked for at every pass.
         for status, bot_ids in wrong.items():
             for bot_id in bot_ids:
                 self._wishes[bot_id] = replace(self._wishes[bot_id], status=status)

@@ -1,4 +1,7 @@
-"""What a service finds when it begins to lead, for the log and the outbox."""
+"""What a service finds when it begins to lead, for the log and the outbox.
+
+A report and nothing else: no decision follows from it. The bots go on from their cursors either way.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ from persistence.database import Database
 from persistence.ledger import history
 from persistence.notifications import Notification
 from scheduler.service.jobrow import JobRow
+from scheduler.service.lateness import newest_bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,12 @@ def report(database: Database, recovery: Recovery, run: str, now_ms: int) -> Non
 
 
 def _previous(found: tuple[runs.Run, ...], run: str, user_id: int | None) -> str:
-    for each in found:
-        if each.run == run or each.user_id != user_id or each.role == "standby":
+    for earlier in found:
+        if earlier.run == run or earlier.user_id != user_id or earlier.role == "standby":
             continue
-        if each.ended_at is None:
-            return f"not ended cleanly (process {each.pid} on {each.host} was killed, or still hangs)"
-        return "ended cleanly" if each.clean else "ended with work cut off"
+        if earlier.ended_at is None:
+            return f"not ended cleanly (process {earlier.pid} on {earlier.host} was killed, or still hangs)"
+        return "ended cleanly" if earlier.clean else "ended with work cut off"
     return "none"
 
 
@@ -68,5 +72,4 @@ def _owed(row: JobRow, last_bar: int | None, now_ms: int) -> int:
     trigger = row.trigger
     if last_bar is None or not isinstance(trigger, Boundaries):
         return 0
-    newest = (now_ms - trigger.settle_ms) // trigger.length_ms * trigger.length_ms - trigger.length_ms
-    return max(0, (newest - last_bar) // trigger.length_ms)
+    return max(0, (newest_bar(trigger, now_ms) - last_bar) // trigger.length_ms)

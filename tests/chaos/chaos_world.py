@@ -191,7 +191,7 @@ def verify(url, folder, undisturbed):
         found += len(set(bars))
         twice += len(bars) - len(set(bars))
         if bars != list(range(bars[0], bars[-1] + 1, length)):
-            faults.append(f"bot {bot.id}: bars are not each one once in order")
+            faults.append(f"bot {bot.id}: bars are not all there once and in order")
         if [version for version, _ in steps] != list(range(1, len(steps) + 1)):
             faults.append(f"bot {bot.id}: versions are not 1, 2, 3...")
     compared = [bot for bot in bots if bot.id in undisturbed]
@@ -214,7 +214,7 @@ def interval_of(bot):
 
 
 def run_undisturbed(bots, by_bot, file):
-    """Run each bot from its beginning to its last bar in one go, in this process, on SQLite."""
+    """Run every bot from its beginning to its last bar in one go, in this process, on SQLite."""
     url = f"sqlite:///{file}"
     upgrade(url)
     clock = SimulatedClock(0)

@@ -54,8 +54,8 @@ class Proxy:
             client.close()
             return
         server.settimeout(None)
-        for each in (client, server):
-            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         pair = (client, server)
         with self._lock:
             self._pairs.add(pair)
@@ -81,7 +81,7 @@ class Proxy:
     def _end(self, pair):
         with self._lock:
             self._pairs.discard(pair)
-        for each in pair:
+        for end in pair:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

@@ -253,7 +253,7 @@ class SqliteChaos(Chaos):
         connection.close()
 
     def second(self):
-        """A second service on the file must refuse, whoever runs."""
+        """A second service on the file must refuse, whichever runs."""
         self.services.wanted = 2
         self.services.keep()
         end = time.monotonic() + 10

@@ -184,7 +184,7 @@ def test_a_file_that_is_locked_for_half_a_minute_costs_no_bar(sqlite_url, tmp_pa
 
 
 def assert_ledgers_equal_a_replay(service, database, running, new_replay_world):
-    """Replay each bot's seconds from where it really began, in a fresh database, and compare the ledgers."""
+    """Replay the bots' seconds from where they really began, in a fresh database, and compare the ledgers."""
     with database.read() as connection:
         began = {bot: get_bot(connection, bot).started_at for bot in running}
     ended = cursors(database)

@@ -61,13 +61,20 @@ def test_after_a_fault_in_the_strategy_the_engine_is_as_if_new(way):
     assert faults > 7
 
 
-@pytest.mark.parametrize("row", [(), (None,), "two"])
-def test_rows_that_fit_no_feeds_are_refused_and_change_nothing(row):
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ((), "^0 bars for 1 feeds$"),
+        ((None,), "^a step needs at least one bar$"),
+        ("two", "^2 bars for 1 feeds$"),
+    ],
+)
+def test_rows_that_fit_no_feeds_are_refused_and_change_nothing(row, why):
     case = _failing_case(20)
     engine = case.engine()
     with recording():
         step = engine.step(engine.initial(), case.rows[0])
-        with pytest.raises(EngineError):
+        with pytest.raises(EngineError, match=why):
             engine.step(step.state, case.rows[1] * 2 if row == "two" else row)
         assert engine.step(step.state, case.rows[1]) == case.engine().step(step.state, case.rows[1])
 
@@ -79,7 +86,7 @@ def test_a_bar_again_or_of_the_past_is_refused():
     with recording():
         first = engine.step(engine.initial(), case.rows[5])
         for row in (case.rows[5], case.rows[4]):
-            with pytest.raises(EngineError):
+            with pytest.raises(EngineError, match="is not after the last one"):
                 engine.step(first.state, row)
         assert engine.step(first.state, case.rows[6]).state
 

@@ -98,7 +98,7 @@ def test_a_refused_order_says_by_what_rule():
 
 
 def test_what_the_owner_does_not_want_is_not_sent():
-    """R4.6: each kind has its own switch."""
+    """R4.6: every kind has its own switch."""
     silent = config_with(position_opened=False, position_closed=False, risk_alerts=False)
     refused = order(status="Margin")
     assert not bodies(silent, orders=[order(), refused], trades=[trade(), trade(is_open=True)])

@@ -86,7 +86,7 @@ def row_of(rt, bot_id):
 
 
 def advance(rt, bars):
-    """Let the clock pass `bars` bars, firing at the close of each; return the outcomes of the last fire."""
+    """Let the clock pass `bars` bars, firing at every close; return the outcomes of the last fire."""
     outcomes = ()
     for _ in range(bars):
         rt.clock.at_ms += INTERVAL
@@ -175,7 +175,7 @@ def test_a_bot_that_fails_waits_and_others_go_on(world):
     bad, good = add(rt, config_text("moves:FailsOnBar")), add(rt)
     run_bars([bad, good], rt)
     advance(rt, 4)
-    outcomes = {each.bot_id: each for each in advance(rt, 1)}
+    outcomes = {outcome.bot_id: outcome for outcome in advance(rt, 1)}
     assert outcomes[good].failure is None
     failure = outcomes[bad].failure
     assert failure.kind is FailureKind.STRATEGY
@@ -216,7 +216,7 @@ def test_a_step_that_cannot_be_written_fails_alone(world):
     run_bars([*bots, unwritable], rt)
     with rt.database.write() as connection:
         connection.exec_driver_sql(REFUSE[rt.database.dialect].format(unwritable))
-    outcomes = {each.bot_id: each for each in advance(rt, 1)}
+    outcomes = {outcome.bot_id: outcome for outcome in advance(rt, 1)}
     assert [outcomes[bot].bars for bot in bots] == [1] * 5
     assert "its step cannot be written" in outcomes[unwritable].failure.message
     assert rows(rt, bot_steps, "bar", bot_id=unwritable) == []
@@ -253,7 +253,7 @@ def test_a_configuration_that_is_wrong_stops_only_its_bot(world, text):
     rt = world()
     good, bad = add(rt), add(rt, text)
     run_bars([good, bad], rt)
-    outcomes = {each.bot_id: each for each in advance(rt, 1)}
+    outcomes = {outcome.bot_id: outcome for outcome in advance(rt, 1)}
     assert outcomes[good].bars == 1
     assert bad not in outcomes
     row = row_of(rt, bad)
@@ -296,7 +296,7 @@ def test_an_edit_that_is_wrong_leaves_the_bot_on_its_last_good_configuration(wor
     assert advance(rt, 2) == (Outcome(bot, 1),)
     assert row_of(rt, bot).status == "running"
     bodies = [body for (body,) in rows(rt, notifications, "body") if "CONFIG_REFUSED" in body]
-    assert len(bodies) == 1, "said once, not at each bar"
+    assert len(bodies) == 1, "said once, not at every bar"
 
 
 def test_changed_parameters_take_over_what_the_bot_has(world):
@@ -315,6 +315,18 @@ def test_changed_parameters_take_over_what_the_bot_has(world):
     assert len(after) == 10 + 15
     assert after[-3][0] == before[0] + INTERVAL
     assert after[-3][2] == before[2], "cash is the bot's, not the configuration's"
+
+
+def test_a_bot_in_position_without_lookback_bars_takes_a_change_over(world):
+    """R3.7: the account is valued at the last close, so a rebuild needs one bar at least."""
+    rt = world()
+    bot = add(rt, config_text(lookback=0))
+    run_bars([bot], rt)
+    advance(rt, 3)
+    assert rows(rt, bot_steps, "positions")[-1] != ("[]",)
+    with rt.database.write() as connection:
+        connection.execute(trading_bots.update().values(config=config_text(lookback=0, size=2.0)))
+    assert advance(rt, 3) == (Outcome(bot, 1),)
 
 
 @pytest.mark.parametrize("risk", [{}, {"stop_loss_pct": 0.4, "take_profit_pct": 0.4}])

@@ -48,7 +48,9 @@ def test_a_sound_installation_has_nothing_to_mend(database, database_url):
 def test_every_finding_that_is_not_fine_says_what_mends_it(database, database_url):
     with database.write() as connection:
         add_bot(connection, config="{}", now_ms=1)
-    assert all(check.mend for check in examine(None, database_url) if check.mark is not Mark.OK)
+    worrying = [check for check in examine(None, database_url) if check.mark is not Mark.OK]
+    assert "bot 1" in {check.name for check in worrying}
+    assert all(check.mend for check in worrying)
 
 
 def test_every_fault_of_the_settings_is_a_line(place):
@@ -216,6 +218,7 @@ def test_who_serves_the_database_is_asked_last(sqlite_url):
 def test_the_report_is_one_line_a_check_and_the_exit_code_says_whether_to_worry(sqlite_url, capsys):
     assert report(examine(None, sqlite_url), as_json=False) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 7
     assert all(line.startswith(("ok  ", "warn")) for line in lines)
     assert report(examine(None, "sqlite:///nowhere/new.db"), as_json=True) == 1
     document = json.loads(capsys.readouterr().out)

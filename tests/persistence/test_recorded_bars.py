@@ -62,10 +62,13 @@ def test_series_are_apart_and_have_their_ranges(database):
     record(database)
 
 
-def test_a_bar_that_is_no_number_is_refused(database):
-    if database.dialect == "sqlite":  # PostgreSQL's doubles know NaN; who reads the source refuses it
-        with pytest.raises(IntegrityError):
-            record(database, bar(1, close=float("nan")))
+def test_a_bar_that_is_no_number_is_refused_by_sqlite(sqlite_url):
+    """PostgreSQL's doubles know NaN: there the reader of the source alone refuses it."""
+    database = open_database(sqlite_url)
+    with pytest.raises(IntegrityError):
+        record(database, bar(1, close=float("nan")))
+    assert read(database) == ()
+    database.close()
 
 
 def test_two_processes_that_record_at_once_agree(database):
@@ -101,6 +104,11 @@ def test_lock_series_keeps_others_from_this_series_only(postgres_url):
 
 def test_lock_series_is_the_transaction_itself_on_sqlite(sqlite_url):
     database = open_database(sqlite_url)
+    other = open_database(sqlite_url, busy_timeout_ms=50)
     with database.write() as connection:
         lock_series(connection, *SERIES)
+        with pytest.raises(DatabaseUnavailable):
+            record(other, bar(1))
+    record(other, bar(1))
     database.close()
+    other.close()

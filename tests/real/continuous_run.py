@@ -1,13 +1,19 @@
 """The oracle: one continuous, event-driven, full-history run of plain Backtrader over a CSV file.
 
 Written without anything of the engine: pandas reads the candles, Backtrader's own feed carries them.
+`found_ledger` reads what a bot wrote in the same form, to hold the one against the other.
 """
 
+import importlib.util
+import sys
 from dataclasses import dataclass
 from decimal import Decimal
 
 import backtrader as bt
 import pandas as pd
+import sqlalchemy as sa
+
+from persistence.schema.tables import bot_steps, trading_trades
 
 COLUMNS = ["open", "high", "low", "close", "volume"]
 
@@ -94,3 +100,29 @@ def plain_setup(strategy, parameters, *, cash, commission):
         cerebro.addstrategy(strategy, **parameters)
 
     return configure
+
+
+def plain_class(folder, name):
+    """Import `module:Class` from a file of `folder` as anybody's Python would, without the plug-in loader."""
+    module, _, class_name = name.partition(":")
+    spec = importlib.util.spec_from_file_location(f"plain_{module}", folder / f"{module}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded  # Backtrader looks a parameter's module up there
+    spec.loader.exec_module(loaded)
+    return getattr(loaded, class_name)
+
+
+def found_ledger(database, bot_id):
+    trades, steps = trading_trades.c, bot_steps.c
+    wanted = (
+        trades.entry_bar, trades.exit_bar, trades.entry_price, trades.commission, trades.gross_pnl,
+        trades.net_pnl, trades.bars,
+    )  # fmt: skip
+    with database.read() as connection:
+        closed = connection.execute(
+            sa.select(*wanted).where(trades.bot_id == bot_id).order_by(trades.number)
+        ).all()
+        equity = connection.execute(
+            sa.select(steps.bar, steps.equity, steps.cash).where(steps.bot_id == bot_id).order_by(steps.bar)
+        ).all()
+    return Ledger([tuple(row) for row in closed], [tuple(row) for row in equity])

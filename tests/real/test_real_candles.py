@@ -4,7 +4,6 @@ Three bots on each file, replayed by the `scheduler` command on SQLite and on Po
 the default suite, everything behind `make real` (ONEBAR_REAL=1).
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,12 +13,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from continuous_run import continuous_run, plain_setup
+from continuous_run import continuous_run, found_ledger, plain_class, plain_setup
 
 from persistence.bots import add_bot, get_bot
 from persistence.database import open_database
-from persistence.schema.tables import bot_steps, trading_trades
 from strategies.assembly import configure_for
 from strategies.config import parse_bot_config
 from strategies.registry import Registry
@@ -112,30 +109,9 @@ def expected_ledger(candles, folder, name, config):
     if name == "custom":
         configure = configure_for(parse_bot_config(config), Registry([PLUGINS]))
     else:
-        module, _, class_name = name.partition(":")
-        spec = importlib.util.spec_from_file_location(f"plain_{module}", PLUGINS / f"{module}.py")
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = loaded
-        spec.loader.exec_module(loaded)
-        strategy = getattr(loaded, class_name)
+        strategy = plain_class(PLUGINS, name)
         configure = plain_setup(strategy, PLAIN[name], cash=CASH, commission=COMMISSION)
     return continuous_run(folder / candles.file, candles.minutes, configure)
-
-
-def found_ledger(database, bot_id):
-    trades, steps = trading_trades.c, bot_steps.c
-    wanted = (
-        trades.entry_bar, trades.exit_bar, trades.entry_price, trades.commission, trades.gross_pnl,
-        trades.net_pnl, trades.bars,
-    )  # fmt: skip
-    with database.read() as connection:
-        closed = connection.execute(
-            sa.select(*wanted).where(trades.bot_id == bot_id).order_by(trades.number)
-        ).all()
-        equity = connection.execute(
-            sa.select(steps.bar, steps.equity, steps.cash).where(steps.bot_id == bot_id).order_by(steps.bar)
-        ).all()
-    return [tuple(row) for row in closed], [tuple(row) for row in equity]
 
 
 def add_bots(url):
@@ -182,16 +158,16 @@ def test_the_ledger_is_that_of_one_continuous_run(database_url, folder, tmp_path
     bars = trades = 0
     for (candles, name, config), bot_id in bots.items():
         expected = expected_ledger(candles, folder, name, config)
-        closed, equity = found_ledger(database, bot_id)
-        assert equity == expected.equity, f"{name} on {candles.file}"
-        assert closed == expected.trades, f"{name} on {candles.file}"
+        found = found_ledger(database, bot_id)
+        assert found.equity == expected.equity, f"{name} on {candles.file}"
+        assert found.trades == expected.trades, f"{name} on {candles.file}"
         with database.read() as connection:
             bot = get_bot(connection, bot_id)
         assert bot.total_pnl == sum((trade[5] for trade in expected.trades), Decimal(0))
         assert bot.status == "running"
         assert bot.error_count == 0
-        bars += len(equity)
-        trades += len(closed)
+        bars += len(found.equity)
+        trades += len(found.trades)
     database.close()
     assert trades > len(bots), "too few trades to say anything"
     with capsys.disabled():

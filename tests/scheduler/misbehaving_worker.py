@@ -12,7 +12,7 @@ GROWN = []
 
 
 def run(bot_ids, rt):
-    """Touch each bot's heartbeat; misbehave where the description asks for it."""
+    """Touch the bots' heartbeats; misbehave where the description asks for it."""
     with rt.database.read() as connection:
         found = [bots.get_bot(connection, bot_id) for bot_id in bot_ids]
     print("a strategy prints what it likes", flush=True)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from jobs.settings import Settings
 from persistence import bots, runs
 from persistence.database_errors import DatabaseUnavailable
-from scheduler.crew.crew_state import CrewState
+from scheduler.crew.crew import CrewState
 from scheduler.service.leadership import Leadership
 from scheduler.service.loop import BotScheduler
 

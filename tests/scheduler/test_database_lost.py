@@ -1,6 +1,6 @@
 """The database is lost while bars are due (R1.5, R8.6): nothing twice, nothing missing, alive afterwards.
 
-The chaos test does this at random; here each kind is alone, with the moment chosen.
+The chaos test does this at random; here every kind is alone, with the moment chosen.
 """
 
 import os
@@ -22,7 +22,7 @@ from jobs.clock import SimulatedClock
 from persistence import bots
 from persistence.database import open_database
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable
-from scheduler.crew.crew_state import Charge
+from scheduler.crew.verdicts import Charge
 
 
 @pytest.fixture

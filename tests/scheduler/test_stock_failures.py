@@ -1,4 +1,4 @@
-"""The twenty ways in which APScheduler 3.11.3 fails on its own, each shown on it and answered by ours."""
+"""The twenty ways in which APScheduler 3.11.3 fails on its own, shown on it and answered by ours."""
 
 import pickle
 import sqlite3
@@ -36,7 +36,7 @@ from scheduler.service.triggers import ScheduleTrigger
 # The thread that the stock scheduler loses is what some of these show.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
-RAN = []  # what stock jobs did; emptied for each test
+RAN = []  # what stock jobs did; emptied for every test
 
 
 @pytest.fixture(autouse=True)
@@ -267,7 +267,7 @@ def test_a7_two_schedulers_on_one_store(database):
         thread.join()
     stores[1].database.close()
     assert len(claimed) >= 20
-    assert len(claimed) == len(set(claimed)), "ours claims each slot once"
+    assert len(claimed) == len(set(claimed)), "ours claims every slot once"
 
 
 def claim_or_nothing(store):
@@ -309,9 +309,9 @@ def test_a8_death_between_handing_over_and_moving_on(database):
     second, other = stock_by_hand(database.url)
     second._process_jobs()
     assert wait_for(lambda: len(RAN) == 2, 3.0), "stock runs it twice"
-    for scheduler, each in ((first, engine), (second, other)):
+    for scheduler, used in ((first, engine), (second, other)):
         scheduler.shutdown(wait=True)
-        each.dispose()
+        used.dispose()
     add_bots(database, 1)
     stage = Stage(database).led()
     stage.one_pass()
@@ -333,9 +333,9 @@ def test_a9_death_in_the_middle_of_a_job(database):
     second, other = stock_by_hand(database.url)
     second._process_jobs()
     assert RAN == [], "stock never runs it again"
-    for scheduler, each in ((first, engine), (second, other)):
+    for scheduler, used in ((first, engine), (second, other)):
         scheduler.shutdown(wait=True)
-        each.dispose()
+        used.dispose()
     add_bots(database, 1, interval="1h")
     dead = Stage(database).led()
     dead.one_pass()

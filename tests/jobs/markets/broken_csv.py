@@ -1,4 +1,4 @@
-"""CSV files that must be refused when they are asked for 1h bars, each with what must be said about them.
+"""CSV files that must be refused when they are asked for 1h bars, with what must be said about them.
 
 Importable: other tests put the same files before the whole service.
 """

@@ -35,7 +35,7 @@ class Shelf:
         if self.down:
             raise MarketUnavailable("down")
         start = -1 if after is None else after
-        shown = [each for each in self.bars if start < each.open_time and each.open_time + MIN <= until]
+        shown = [bar for bar in self.bars if start < bar.open_time and bar.open_time + MIN <= until]
         # As an exchange does: a short answer is whole, a long one may end early.
         whole = until - start <= (self.page_bars + 1) * MIN
         self.listener()

@@ -1,4 +1,4 @@
-"""R8.7: an exchange that fails is left alone, for longer each time, and a ban to its end."""
+"""R8.7: an exchange that fails is left alone, for longer and longer, and a ban to its end."""
 
 import pytest
 
@@ -8,7 +8,7 @@ NOW = 1_700_000_000_000
 
 
 def after(*troubles: Trouble) -> list[int]:
-    """Return the pause after each of the troubles."""
+    """Return the pauses after the troubles."""
     breaker, now, pauses = CLOSED, NOW, []
     for trouble in troubles:
         breaker = after_trouble(breaker, trouble, now)

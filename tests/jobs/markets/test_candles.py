@@ -32,7 +32,7 @@ def test_order_is_restored_and_repetition_removed():
 def test_of_two_versions_the_later_counts_and_is_reported():
     bars, rejected = sound_bars([candle(0), candle(1), candle(0, close=10.5)], MIN)
     assert bars == (bar(0, 10.5), bar(1))
-    assert [each.open_time for each in rejected] == [START]
+    assert [candle.open_time for candle in rejected] == [START]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_one_stray_time_is_left_out():
 
 
 def test_candles_of_a_finer_interval_are_no_answer():
-    """1m candles shown for 5m: each fifth would pass for a bar of five minutes."""
+    """1m candles shown for 5m: every fifth would pass for a bar of five minutes."""
     with pytest.raises(MarketUnavailable, match="another interval"):
         sound_bars([candle(index) for index in range(15)], 5 * MIN)
 

@@ -48,7 +48,7 @@ def test_years_of_real_candles_arrive_page_by_page_to_the_last_digit(server, mar
         got += part
         after = part[-1].open_time
     assert tuple(got) == bars
-    pages = [int(each.query["startTime"]) for each in server.asked()]
+    pages = [int(request.query["startTime"]) for request in server.asked()]
     assert len(set(pages)) <= len(bars) // 1_000 + 4
     assert len(pages) - len(set(pages)) <= 27
 
@@ -164,7 +164,7 @@ def test_a_candle_that_is_no_bar_is_left_out_and_reported(server, market, bars, 
     with capture_logs() as logs:
         assert last(market, bars, 5) == bars[-5:-2] + bars[-1:]
     assert [log["event"] for log in logs] == ["candles left out"]
-    assert {each.open_time for each in logs[0]["first"]} == {bars[-2].open_time}
+    assert {candle.open_time for candle in logs[0]["first"]} == {bars[-2].open_time}
 
 
 STATUSES = (
@@ -191,7 +191,7 @@ WIRES = ("cut", "reset", "redirect", "slow", "drip")
 @pytest.mark.parametrize("kind", [*STATUSES, *BODIES, *WIRES])
 @pytest.mark.parametrize("path", ["klines", "exchangeInfo"])
 def test_a_failed_answer_is_never_taken_for_no_candles(server, bars, kind, path):
-    """F13, F15: each failure is MarketUnavailable in time, after one request; then all is well."""
+    """F13, F15: every failure is MarketUnavailable in time, after one request; then all is well."""
     clock = SimulatedClock(1_700_000_000_000)
     market = ExchangeMarket("binance", timeout_ms=250, base_url=server.url, clock=clock)
     values = {"redirect": server.url + "/api/v3/ping", "drip": 0.02}
@@ -297,7 +297,7 @@ def test_wrong_questions_are_refused_with_what_is_allowed(server, market, bars):
         market.closed_bars("BTCUSDT", "1h", None, until)
     with pytest.raises(MarketRefused, match=r"'binanse'.*did you mean binance"):
         ExchangeMarket("binanse").closed_bars("BTCUSDT", "1h", after, until)
-    assert len(server.asked("exchangeInfo")) == 1, "an unknown symbol must not reload the list each time"
+    assert len(server.asked("exchangeInfo")) == 1, "an unknown symbol must not reload the list again"
 
 
 def test_weeks_that_open_on_mondays_are_refused():
@@ -334,13 +334,13 @@ def test_every_address_of_the_exchange_leads_to_the_loopback(market, server, bar
 
     def addresses(value):
         return (
-            [each for part in value.values() for each in addresses(part)]
+            [address for part in value.values() for address in addresses(part)]
             if isinstance(value, dict)
             else [value]
         )
 
     assert len(addresses(market._exchange.urls["api"])) > 10
-    assert all(each.startswith(server.url) for each in addresses(market._exchange.urls["api"]))
+    assert all(address.startswith(server.url) for address in addresses(market._exchange.urls["api"]))
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_symbols_and_seeds_are_different_markets_and_spellings_are_not():
 
     assert closes("BTC/USDT", 1) == closes("BTCUSDT", 1)
     different = [closes("BTCUSDT", 1), closes("BTCUSDT", 2), closes("ETHUSDT", 1)]
-    assert len({tuple(each) for each in different}) == 3
+    assert len({tuple(bars) for bars in different}) == 3
 
 
 def test_every_machine_makes_the_same_bytes():
@@ -121,7 +121,7 @@ def test_prices_stay_positive_for_a_century():
 
 
 def test_a_week_costs_no_more_than_its_cover():
-    """A bar of a week is an aggregate of 604,800 seconds and must not look at each."""
+    """A bar of a week is an aggregate of 604,800 seconds and must not look at every one."""
     started = time.process_time()
     bars_at("1w", NOON, 200)
     assert time.process_time() - started < 200 * 0.005

@@ -24,7 +24,7 @@ def market_of(database, source: Shelf) -> RecordedMarket:
 def ask(market: RecordedMarket, after: int, until: int) -> list[int]:
     """Return the indexes of the bars behind `after` that closed at the opening of bar `until`."""
     bars = market.closed_bars("BTCUSDT", "1m", at(after), at(until))
-    return [(each.open_time - at(0)) // MIN for each in bars]
+    return [(bar.open_time - at(0)) // MIN for bar in bars]
 
 
 def stored(database) -> list:
@@ -33,7 +33,7 @@ def stored(database) -> list:
 
 
 def indexes(database) -> list[int]:
-    return [(each.open_time - at(0)) // MIN for each in stored(database)]
+    return [(bar.open_time - at(0)) // MIN for bar in stored(database)]
 
 
 def test_bars_are_asked_for_once_and_read_from_then_on(database):
@@ -179,7 +179,7 @@ def test_a_source_with_a_beginning_is_read_from_there(database):
     source = shelf(range(5, 30), page_bars=5, longest=7)
     market = market_of(database, source)
     bars = market.closed_bars("BTCUSDT", "1m", None, at(30))
-    assert [each.open_time for each in bars] == [at(index) for index in range(5, 30)]
+    assert [bar.open_time for bar in bars] == [at(index) for index in range(5, 30)]
 
 
 def test_nothing_recorded_and_nothing_there(database):
@@ -205,7 +205,7 @@ def test_no_transaction_is_open_while_the_source_is_asked(database):
 def test_memory_and_database_always_say_the_same(database, seed):
     """Random wishes of two processes, at a source that grows, loses and revises bars.
 
-    What was recorded at any time is there at the end, the run has grown at its ends only, and each
+    What was recorded at any time is there at the end, the run has grown at its ends only, and every
     answer is the slice of the run of its moment.
     """
     dice = random.Random(seed)
@@ -221,12 +221,12 @@ def test_memory_and_database_always_say_the_same(database, seed):
         with capture_logs():
             got = ask(dice.choice(markets), after, until)
         run = stored(database)
-        times = {each.open_time for each in before}
-        assert [each for each in run if each.open_time in times] == before
+        times = {bar.open_time for bar in before}
+        assert [bar for bar in run if bar.open_time in times] == before
         if before:
-            added = [each for each in run if each.open_time not in times]
-            assert all(not before[0].open_time < each.open_time < before[-1].open_time for each in added)
-        everything = [(each.open_time - at(0)) // MIN for each in run]
+            added = [bar for bar in run if bar.open_time not in times]
+            assert all(not before[0].open_time < bar.open_time < before[-1].open_time for bar in added)
+        everything = [(bar.open_time - at(0)) // MIN for bar in run]
         assert got == [index for index in everything if after < index < until]
         before = run
 
@@ -244,7 +244,7 @@ def test_of_a_source_that_loses_nothing_nothing_is_missing(database, seed):
         off = dice.choice((0, -1, 1, 30_000))
         bars = dice.choice(markets).closed_bars("BTCUSDT", "1m", at(after) + off, at(until))
         first = after if off < 0 else after + 1
-        assert [each.open_time for each in bars] == [at(index) for index in range(max(0, first), until)]
+        assert [bar.open_time for bar in bars] == [at(index) for index in range(max(0, first), until)]
         run = indexes(database)
         assert run == list(range(run[0], run[-1] + 1)) if run else True
 
@@ -277,7 +277,7 @@ def test_who_fetches_second_adds_only_behind_the_first(database):
 
 
 def test_a_series_is_lengthened_by_one_transaction_at_a_time(database, database_url):
-    """Whoever comes second waits, and sees the run as the first left it."""
+    """The second one waits, and sees the run as the first left it."""
     ask(market_of(database, shelf(range(10))), -1, 10)
     other = open_database(database_url)
     source = shelf(range(16))
@@ -396,7 +396,7 @@ def test_whatever_is_admitted_touches_the_run(seed):
         before = after + 1 + dice.randrange(30)
         bars = [bar(index) for index in range(after + 1, before)]
         taken = admissible(bars, Span(at(after), at(before)), (at(first), at(last)))
-        run = sorted({at(index) for index in range(first, last + 1)} | {each.open_time for each in taken})
+        run = sorted({at(index) for index in range(first, last + 1)} | {bar.open_time for bar in taken})
         assert run == list(range(run[0], run[-1] + 1, MIN))
         if after <= last and before > last:
             assert run[-1] == max(at(last), at(before - 1))

@@ -12,7 +12,6 @@ from jobs.markets import (
     Series,
     canonical_interval,
     canonical_symbol,
-    open_markets,
 )
 from jobs.settings import MarketSettings
 from persistence.bars import recorded_range
@@ -32,7 +31,7 @@ def data(
 @pytest.fixture
 def markets(database, data_folder, server) -> Markets:
     settings = MarketSettings(csv_folder=data_folder, timeout_ms=500)
-    return open_markets(settings, database, {"binance": server.url})
+    return Markets(settings, database, {"binance": server.url})
 
 
 def test_one_name_for_one_series(markets):
@@ -103,12 +102,12 @@ def test_the_configuration_of_a_bot_is_a_source(markets):
     ],
 )
 def test_a_bot_reads_no_file_outside_the_folder(database, tmp_path, file, says):
-    """D2: whoever owns a bot may not read the disk through the messages of its errors."""
+    """D2: the owner of a bot may not read the disk through the messages of its errors."""
     folder = tmp_path / "csv"
     folder.mkdir()
     (tmp_path / "secret.csv").write_text("root:x:0:0\n")
     (folder / "link.csv").symlink_to(tmp_path / "secret.csv")
-    markets = open_markets(MarketSettings(csv_folder=folder), database)
+    markets = Markets(MarketSettings(csv_folder=folder), database)
     with pytest.raises(MarketRefused) as refused:
         markets.closed_bars(markets.series("X", data("csv", file=file)), 0, 10**13)
     assert says in str(refused.value)
@@ -151,7 +150,7 @@ def test_a_ban_is_known_to_every_worker_and_survives_a_restart(
     requests = len(server.venue.requests)
     for _ in range(3):
         database = open_database(database_url)
-        restarted = open_markets(MarketSettings(csv_folder=data_folder), database, {"binance": server.url})
+        restarted = Markets(MarketSettings(csv_folder=data_folder), database, {"binance": server.url})
         with pytest.raises(MarketUnavailable, match="left alone") as refused:
             restarted.closed_bars(series, after, until)
         assert 3_500_000 < refused.value.retry_after_ms <= 3_600_000

@@ -1,9 +1,10 @@
 """Each trap of Backtrader, with the answer of the engine: the test fails where the answer is missing."""
 
+import datetime as dt
 import gc
 import sys
 import threading
-import warnings
+from types import SimpleNamespace
 
 import backtrader as bt
 import pytest
@@ -104,10 +105,20 @@ def test_trap_8_unbounded_history_raises_and_never_answers():
         stepped(configure, bars(60))
 
 
-def test_trap_9_nothing_asks_the_clock_of_the_computer():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # from 3.12 on utcnow would warn
-        stepped(configured(Reader), bars(5))
+class Clockless(dt.datetime):
+    @classmethod
+    def utcnow(cls):
+        raise RuntimeError("the clock was asked")
+
+    now = today = utcnow
+
+
+def test_trap_9_nothing_asks_the_clock_of_the_computer(monkeypatch):
+    stopped = SimpleNamespace(**(vars(dt) | {"datetime": Clockless}))
+    monkeypatch.setattr("backtrader.cerebro.datetime", stopped)
+    with pytest.raises(RuntimeError, match="the clock was asked"):
+        plain(configured(Reader), bars(5))
+    stepped(configured(Reader), bars(5))
 
 
 def test_trap_11_annual_return_can_be_read_at_any_bar():
