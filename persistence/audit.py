@@ -4,15 +4,18 @@ Edits and status changes of bots are written by triggers; this is for everything
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-from persistence.transaction import Transaction, moment, ms_of, run
+from persistence.columns import Moment, Table, read_rows, selected
+from persistence.setwise import insert
+from persistence.transaction import Transaction, run
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
     """`old` and `new` are JSON texts of what changed, or the two statuses."""
 
-    at: int
+    at: Moment
     actor: str
     action: str
     bot_id: int | None
@@ -21,31 +24,20 @@ class AuditRow:
     new: str | None
 
 
+AUDIT: Final = Table("audit_log", AuditRow, key=())
+
+
 def record(transaction: Transaction, row: AuditRow) -> None:
-    run(
-        transaction,
-        "INSERT INTO audit_log (at, actor, action, bot_id, reason, old, new)"
-        " VALUES (:at, :actor, :action, :bot_id, :reason, :old, :new)",
-        {
-            "at": moment(transaction, row.at),
-            "actor": row.actor,
-            "action": row.action,
-            "bot_id": row.bot_id,
-            "reason": row.reason,
-            "old": row.old,
-            "new": row.new,
-        },
-    )
+    insert(transaction, AUDIT, [row])
 
 
 def read_audit(transaction: Transaction, bot_id: int | None = None, limit: int = 100) -> tuple[AuditRow, ...]:
     """Return the newest rows, newest first."""
-    mine = "" if bot_id is None else " WHERE bot_id = :bot_id"
-    at = ms_of("at", transaction.dialect.name)
+    mine = "" if bot_id is None else " WHERE a.bot_id = :bot_id"
     rows = run(
         transaction,
-        f"SELECT {at}, actor, action, bot_id, reason, old, new FROM audit_log{mine}"
-        " ORDER BY id DESC LIMIT :limit",
+        f"SELECT {selected(AuditRow, transaction.dialect.name, 'a')} FROM audit_log a{mine}"
+        " ORDER BY a.id DESC LIMIT :limit",
         {"limit": limit} | ({} if bot_id is None else {"bot_id": bot_id}),
     )
-    return tuple(AuditRow(*row) for row in rows)
+    return read_rows(rows, AuditRow)

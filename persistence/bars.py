@@ -1,29 +1,32 @@
 """The owner of `bars`: what was seen first of a closed interval, which is what every bot sees for ever."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
-from persistence.setwise import Target, write_rows
+from persistence.columns import Moment, Table, read_rows, selected
+from persistence.setwise import insert_new
 from persistence.transaction import Transaction, is_sqlite, run
 from strategies.values import Bar, interval_ms
 
-BARS: Final = Target(
-    "bars",
-    (
-        ("source", "text"),
-        ("symbol", "text"),
-        ("interval", "text"),
-        ("open_time", "int"),
-        ("open", "double"),
-        ("high", "double"),
-        ("low", "double"),
-        ("close", "double"),
-        ("volume", "double"),
-        ("recorded_at", "moment"),
-    ),
-    ("source", "symbol", "interval", "open_time"),
-    keep=("*",),
-)
+
+@dataclass(frozen=True, slots=True)
+class BarRow:
+    """A row of `bars`: a `Bar` of one series, and when it was recorded."""
+
+    source: str
+    symbol: str
+    interval: str
+    open_time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    recorded_at: Moment
+
+
+BARS: Final = Table("bars", BarRow, key=("source", "symbol", "interval", "open_time"))
 LAST: Final = 2**62
 
 
@@ -42,14 +45,21 @@ def record_bars(
     A negative zero becomes zero, which is all that SQLite keeps of it.
     """
     rows = {
-        bar.open_time: (
-            source, symbol, interval, bar.open_time,
-            *(value + 0.0 for value in (bar.open, bar.high, bar.low, bar.close, bar.volume)),
-            now_ms,
+        bar.open_time: BarRow(
+            source=source,
+            symbol=symbol,
+            interval=interval,
+            open_time=bar.open_time,
+            open=bar.open + 0.0,
+            high=bar.high + 0.0,
+            low=bar.low + 0.0,
+            close=bar.close + 0.0,
+            volume=bar.volume + 0.0,
+            recorded_at=now_ms,
         )
-        for bar in reversed(list(bars))
-    }  # fmt: skip
-    write_rows(transaction, BARS, list(rows.values()))
+        for bar in reversed(list(bars))  # so that of two with one open time the first is kept
+    }
+    insert_new(transaction, BARS, list(rows.values()))
 
 
 def read_bars(
@@ -68,9 +78,9 @@ def read_bars(
     last = LAST if until is None else until - interval_ms(interval)
     rows = run(
         transaction,
-        "SELECT open_time, open, high, low, close, volume FROM bars"
-        " WHERE source = :source AND symbol = :symbol AND interval = :interval"
-        " AND open_time > :after AND open_time <= :last ORDER BY open_time LIMIT :limit",
+        f"SELECT {selected(Bar, transaction.dialect.name, 'b')} FROM bars b"
+        " WHERE b.source = :source AND b.symbol = :symbol AND b.interval = :interval"
+        " AND b.open_time > :after AND b.open_time <= :last ORDER BY b.open_time LIMIT :limit",
         {
             "source": source,
             "symbol": symbol,
@@ -80,7 +90,7 @@ def read_bars(
             "limit": LAST if limit is None else limit,
         },
     )
-    return tuple(Bar(*row) for row in rows)
+    return read_rows(rows, Bar)
 
 
 def recorded_range(
@@ -89,9 +99,9 @@ def recorded_range(
     """Return the open times (ms) of the first and the last recorded bar, or None if there is none."""
     # Two queries in one: SQLite looks up a lone min or max in the key, and scans the series for both.
     series = "FROM bars WHERE source = :source AND symbol = :symbol AND interval = :interval"
-    row = run(
+    ((first, last),) = run(
         transaction,
         f"SELECT (SELECT min(open_time) {series}), (SELECT max(open_time) {series})",
         {"source": source, "symbol": symbol, "interval": interval},
-    ).first()
-    return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
+    )
+    return None if first is None else (first, last)

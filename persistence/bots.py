@@ -1,63 +1,40 @@
 """The owner of `trading_bots`: rows in, `Bot` out, and the legal moves between.
 
-The columns that people edit (config, schedule, enabled, paused, type, user_id, description) raise
-`revision` by trigger, whoever edits them; what the service writes here (status, heartbeat, balance,
-errors) does not. `revision` is therefore what says that a bot's work was begun on an old row.
+A row has three writers, and every column has one of them:
+
+- People (config, schedule, enabled, paused, type, user_id, description), through us or by plain SQL.
+  Triggers raise `revision`, audit the edit and give a bot in error a new chance, so an edit is as good
+  from any door. `revision` is what says that a bot's work was begun on an old row: a step that was
+  does not commit (`persistence.ledger.guards`).
+- The service (status, moments, errors). This raises no revision: to note that a bot is running must not
+  make its own step stale.
+- The step (heartbeat, balance, P&L; errors end with it), inside its transaction.
+
+`enabled` and `paused` say what is wanted, `status` what is. A status changes only along `MOVES`:
+`_move` is the one UPDATE of it here, and asks that table which statuses may become the new one; the
+triggers' one move (error to stopped) is in the table too, a test watches that. Where the wish and the
+status change together it is one statement: in two, the trigger would see an edit of a bot that is still
+in error, or a status without the one who asked for it.
+
+Nothing here commits. What a function reads and then decides on is read under the row's lock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from functools import cache
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from persistence.columns import read_rows, selected
 from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
-from persistence.money import read_money
-from persistence.rows import MOVES, Bot
-from persistence.setwise import ids_of, in_ids
+from persistence.rows import ERRORS, MOVES, Bot, ErrorRow
+from persistence.setwise import ids_of, in_ids, upsert
 from persistence.text import storable
 from persistence.transaction import Transaction, is_sqlite, moment, ms_of, run
 
 __all__ = [
     "MOVES", "Bot", "add_bot", "all_bots", "beat", "change_status", "get_bot", "record_failure", "remove_bot",
-    "revisions", "set_enabled", "set_paused", "start_bot",
+    "set_enabled", "set_paused", "start_bot",
 ]  # fmt: skip
 
 LONGEST_MESSAGE: Final = 2_000
-PLAIN: Final = ("id", "user_id", "type", "enabled", "paused", "status", "schedule")
-COLUMN_COUNT: Final = 21
-
-
-@cache
-def bot_columns(dialect: str) -> str:
-    """Return SQL for the columns of table alias `b` in the order of `Bot`, each as a plain value.
-
-    Read through functions that cannot fail, so that a row with a broken value hides no other row.
-    """
-    text = "CAST(b.{} AS TEXT)"
-    moments = ("started_at", "stopped_at", "resumed_at", "last_heartbeat")
-    return ", ".join(
-        (
-            *(f"b.{name}" for name in PLAIN),
-            text.format("config"),
-            "b.revision",
-            *(ms_of(f"b.{name}", dialect) for name in moments),
-            "b.error_count",
-            "b.last_error",
-            ms_of("b.retry_at", dialect),
-            text.format("current_balance"),
-            text.format("total_pnl"),
-            "b.description",
-            *(f"coalesce({ms_of(f'b.{name}', dialect)}, 0)" for name in ("created_at", "updated_at")),
-        )
-    )
-
-
-def bot_of(row: Iterable[object]) -> Bot:
-    """Return the bot of a row that `bot_columns` selected; further columns are not looked at."""
-    values = list(row)[:COLUMN_COUNT]
-    values[3], values[4] = bool(values[3]), bool(values[4])
-    values[16] = read_money(values[16])
-    values[17] = read_money(values[17]) or read_money("0")
-    return Bot(*values)  # type: ignore[arg-type]  # the columns are those of Bot, a test compares them
 
 
 def add_bot(  # noqa: PLR0913 -- the columns that a new row may bring along
@@ -74,43 +51,39 @@ def add_bot(  # noqa: PLR0913 -- the columns that a new row may bring along
     reason: str | None = None,
 ) -> int:
     """Insert a bot and return its id. The configuration is not looked at here."""
-    row = run(
+    now = moment(transaction, now_ms)
+    given = {
+        "user_id": user_id,
+        "type": type_,
+        "enabled": enabled,
+        "schedule": schedule,
+        "config": config,
+        "description": description,
+        "edited_by": actor,
+        "edit_reason": reason,
+        "created_at": now,
+        "updated_at": now,
+    }
+    ((bot_id,),) = run(
         transaction,
-        "INSERT INTO trading_bots (user_id, type, enabled, schedule, config, description, created_at,"
-        " updated_at, edited_by, edit_reason) VALUES (:user_id, :type, :enabled, :schedule, :config,"
-        " :description, :now, :now, :actor, :reason) RETURNING id",
-        {
-            "user_id": user_id,
-            "type": type_,
-            "enabled": enabled,
-            "schedule": schedule,
-            "config": config,
-            "description": description,
-            "now": moment(transaction, now_ms),
-            "actor": actor,
-            "reason": reason,
-        },
-    ).first()
-    return int(row[0])
+        f"INSERT INTO trading_bots ({', '.join(given)}) VALUES (:{', :'.join(given)}) RETURNING id",
+        given,
+    )
+    return int(bot_id)
 
 
 def all_bots(transaction: Transaction, user_id: int | None = None) -> tuple[Bot, ...]:
-    mine = "" if user_id is None else " WHERE b.user_id = :user_id"
-    sql = f"SELECT {bot_columns(transaction.dialect.name)} FROM trading_bots b{mine} ORDER BY b.id"
-    return tuple(bot_of(row) for row in run(transaction, sql, _only(user_id)))
+    mine = "" if user_id is None else "WHERE b.user_id = :user_id "
+    return _bots(transaction, mine + "ORDER BY b.id", _only(user_id))
 
 
 def get_bot(transaction: Transaction, bot_id: int) -> Bot | None:
-    sql = f"SELECT {bot_columns(transaction.dialect.name)} FROM trading_bots b WHERE b.id = :id"
-    row = run(transaction, sql, {"id": bot_id}).first()
-    return None if row is None else bot_of(row)
+    return next(iter(_bots(transaction, "WHERE b.id = :id", {"id": bot_id})), None)
 
 
-def revisions(transaction: Transaction, user_id: int | None = None) -> dict[int, int]:
-    """Return bot id -> revision: what changed since the last look is what differs."""
-    mine = "" if user_id is None else " WHERE user_id = :user_id"
-    rows = run(transaction, "SELECT id, revision FROM trading_bots" + mine, _only(user_id))
-    return {int(row[0]): int(row[1]) for row in rows}
+def _bots(transaction: Transaction, which: str, parameters: Mapping[str, object]) -> tuple[Bot, ...]:
+    columns = selected(Bot, transaction.dialect.name, "b")
+    return read_rows(run(transaction, f"SELECT {columns} FROM trading_bots b {which}", parameters), Bot)
 
 
 def _only(user_id: int | None) -> dict[str, object]:
@@ -130,14 +103,13 @@ def set_paused(
     Resuming also gives a bot that its errors have stopped a new chance. Once this is committed no
     step of the bot that was begun before it can commit. Raises NoSuchBot.
     """
-    status = "'paused'" if paused else "CASE WHEN status = 'paused' THEN 'stopped' ELSE status END"
-    differs = "NOT paused" if paused else "(paused OR status = 'error')"
-    changed = run(
-        transaction,
-        f"UPDATE trading_bots SET paused = :paused, status = {status}, edited_by = :actor,"
-        f" edit_reason = :reason WHERE id = :id AND {differs}",
-        {"paused": paused, "actor": actor, "reason": reason, "id": bot_id},
-    ).rowcount
+    given = {"id": bot_id, "paused": paused, "actor": actor, "reason": reason}
+    if paused:
+        changed = _move(transaction, "paused", "id = :id AND NOT paused", given, beside="paused = :paused")
+    else:
+        # A bot in error keeps its status here: the trigger of the edit gives it its new chance.
+        which = "id = :id AND (paused OR status = 'error')"
+        changed = _move(transaction, "stopped", which, given, beside="paused = :paused", sources={"paused"})
     return _existed(transaction, bot_id, changed)
 
 
@@ -151,19 +123,14 @@ def set_enabled(
     reason: str | None = None,
 ) -> bool:
     """Enable or disable a bot; return whether that changed anything. Raises NoSuchBot."""
-    stop = "" if enabled else " status = 'stopped', stopped_at = :now,"
-    changed = run(
-        transaction,
-        f"UPDATE trading_bots SET enabled = :enabled,{stop} edited_by = :actor, edit_reason = :reason"
-        " WHERE id = :id AND enabled <> :enabled",
-        {
-            "enabled": enabled,
-            "now": moment(transaction, now_ms),
-            "actor": actor,
-            "reason": reason,
-            "id": bot_id,
-        },
-    ).rowcount
+    given: dict[str, object] = {"id": bot_id, "enabled": enabled, "actor": actor, "reason": reason}
+    which = "id = :id AND enabled <> :enabled"
+    if enabled:
+        edit = "enabled = :enabled, edited_by = :actor, edit_reason = :reason"
+        changed = run(transaction, f"UPDATE trading_bots SET {edit} WHERE {which}", given).rowcount
+    else:
+        given["now"] = moment(transaction, now_ms)
+        changed = _move(transaction, "stopped", which, given, beside="enabled = :enabled, stopped_at = :now")
     return _existed(transaction, bot_id, changed)
 
 
@@ -193,7 +160,8 @@ def remove_bot(
         {"id": bot_id},
     ).first()
     if held is not None and not force:
-        raise PositionOpen(f"bot {bot_id} holds a position: {held[1]} {held[2]} {held[0]}")
+        symbol, side, quantity = held
+        raise PositionOpen(f"bot {bot_id} holds a position: {side} {quantity} {symbol}")
     # The trigger that audits the deletion reads from the row who asked for it.
     parameters = {"id": bot_id, "actor": actor, "reason": reason}
     run(
@@ -238,21 +206,48 @@ def change_status(
         return False
     if status not in MOVES.get(found, frozenset()):
         raise IllegalMove(f"bot {bot_id} is {found}: it cannot become {status}")
-    ended = ", stopped_at = :now" if status in {"stopped", "error"} else ""
-    parameters = {"status": status, "actor": actor, "reason": reason, "id": bot_id}
-    run(
-        transaction,
-        f"UPDATE trading_bots SET status = :status{ended}, edited_by = :actor, edit_reason = :reason"
-        " WHERE id = :id",
-        parameters | ({"now": moment(transaction, now_ms)} if ended else {}),
-    )
+    given: dict[str, object] = {"id": bot_id, "actor": actor, "reason": reason}
+    beside = ""
+    if status in {"stopped", "error"}:
+        beside, given["now"] = "stopped_at = :now", moment(transaction, now_ms)
+    _move(transaction, status, "id = :id", given, beside=beside)
     return True
+
+
+def _move(
+    transaction: Transaction,
+    status: str,
+    which: str,
+    given: Mapping[str, object],
+    *,
+    beside: str = "",
+    sources: Collection[str] = frozenset(MOVES),
+) -> int:
+    """Update the bots of `which` (SQL) and return how many there were.
+
+    The one UPDATE of a status. It gives `status` to those that may become it, by `MOVES` and among
+    `sources`; the others keep theirs. `beside` sets further columns of all of them in the same
+    statement, because the triggers see one edit, with one actor, only if it is one. `given` has the
+    parameters of both, and `actor` and `reason`.
+    """
+    return run(
+        transaction,
+        f"UPDATE trading_bots SET status = CASE WHEN status IN ({_before(status, sources)}) THEN :status"
+        f" ELSE status END{', ' if beside else ''}{beside}, edited_by = :actor, edit_reason = :reason"
+        f" WHERE {which}",
+        {**given, "status": status},
+    ).rowcount
+
+
+def _before(status: str, sources: Collection[str] = frozenset(MOVES)) -> str:
+    """Return SQL for the list of statuses from which a bot may become `status`."""
+    return ", ".join(f"'{found}'" for found in sorted(sources) if status in MOVES[found])
 
 
 def _status_of(transaction: Transaction, bot_id: int, *, lock: bool = False) -> str | None:
     locking = " FOR NO KEY UPDATE" if lock and not is_sqlite(transaction) else ""
-    row = run(transaction, "SELECT status FROM trading_bots WHERE id = :id" + locking, {"id": bot_id}).first()
-    return None if row is None else str(row[0])
+    rows = run(transaction, "SELECT status FROM trading_bots WHERE id = :id" + locking, {"id": bot_id})
+    return next((status for (status,) in rows), None)
 
 
 def record_failure(  # noqa: PLR0913 -- everything that a row says about a failure
@@ -268,32 +263,19 @@ def record_failure(  # noqa: PLR0913 -- everything that a row says about a failu
 ) -> int:
     """Count a failure in the bot's row and return how many there were in a row; 0 if the bot is gone."""
     text = storable(message[:LONGEST_MESSAGE])
-    row = run(
+    counted = run(
         transaction,
         "UPDATE trading_bots SET error_count = error_count + 1, last_error = :text, retry_at = :retry_at"
         " WHERE id = :id RETURNING error_count",
         {"text": f"{kind}: {text}", "retry_at": moment(transaction, retry_at_ms), "id": bot_id},
     ).first()
-    if row is None:
+    if counted is None:
         return 0
-    run(
-        transaction,
-        "INSERT INTO bot_errors (bot_id, kind, count, last_at, last_message)"
-        " VALUES (:id, :kind, 1, :now, :text) ON CONFLICT (bot_id, kind) DO UPDATE"
-        " SET count = bot_errors.count + 1, last_at = excluded.last_at, last_message = excluded.last_message",
-        {"id": bot_id, "kind": str(kind), "now": moment(transaction, now_ms), "text": text},
-    )
+    upsert(transaction, ERRORS, [ErrorRow(bot_id, str(kind), 1, now_ms, text)], add=("count",))
     if status is not None:
         change_status(transaction, bot_id, status, now_ms=now_ms, actor=actor, reason=text)
-    return int(row[0])
-
-
-def error_counts(transaction: Transaction, bot_id: int) -> dict[str, int]:
-    """Return how often the bot failed in each way since it was added: kind -> count."""
-    rows = run(
-        transaction, "SELECT kind, count FROM bot_errors WHERE bot_id = :id ORDER BY kind", {"id": bot_id}
-    )
-    return {str(row[0]): int(row[1]) for row in rows}
+    (count,) = counted
+    return int(count)
 
 
 def beat(transaction: Transaction, bot_ids: Collection[int], *, now_ms: int) -> None:
@@ -310,7 +292,7 @@ def standing(transaction: Transaction, user_id: int | None = None) -> dict[int, 
     """Return bot id -> (revision, status): the cheap look that says which rows are worth reading."""
     mine = "" if user_id is None else " WHERE user_id = :user_id"
     rows = run(transaction, "SELECT id, revision, status FROM trading_bots" + mine, _only(user_id))
-    return {int(row[0]): (int(row[1]), str(row[2])) for row in rows}
+    return {bot_id: (revision, status) for bot_id, revision, status in rows}
 
 
 def move_all(
@@ -328,24 +310,16 @@ def move_all(
     """
     if not bot_ids:
         return 0
-    sources = ", ".join(f"'{found}'" for found in sorted(MOVES) if status in MOVES[found])
-    changes = {
-        "running": ", started_at = coalesce(started_at, :now), stopped_at = NULL",
-        "stopped": ", stopped_at = :now",
-    }.get(status, "")
-    allowed = " AND enabled AND NOT paused" if status == "running" else ""
-    parameters: dict[str, object] = {
-        "status": status,
-        "actor": actor,
-        "reason": reason,
-        "ids": ids_of(transaction, bot_ids),
-    }
-    return run(
-        transaction,
-        f"UPDATE trading_bots SET status = :status{changes}, edited_by = :actor, edit_reason = :reason"
-        f" WHERE id {in_ids(transaction)} AND status IN ({sources}){allowed}",
-        parameters | ({"now": moment(transaction, now_ms)} if changes else {}),
-    ).rowcount
+    given: dict[str, object] = {"ids": ids_of(transaction, bot_ids), "actor": actor, "reason": reason}
+    which = f"id {in_ids(transaction)} AND status IN ({_before(status)})"
+    beside = ""
+    if status in {"running", "stopped"}:
+        given["now"] = moment(transaction, now_ms)
+        beside = "stopped_at = :now"
+    if status == "running":
+        which += " AND enabled AND NOT paused"
+        beside = "started_at = coalesce(started_at, :now), stopped_at = NULL"
+    return _move(transaction, status, which, given, beside=beside)
 
 
 def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, tuple[int | None, int | None]]:
@@ -358,18 +332,15 @@ def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, t
         f" LEFT JOIN bot_states s ON s.bot_id = b.id{mine}",
         _only(user_id),
     )
-    return {int(row[0]): (row[1], row[2]) for row in rows}
+    return {bot_id: (last_bar, heartbeat) for bot_id, last_bar, heartbeat in rows}
 
 
 def forgive_all(transaction: Transaction, user_id: int | None = None, *, actor: str = "service") -> int:
     """Give the bots that their errors have stopped a new chance; return how many there were."""
     mine = "" if user_id is None else " AND user_id = :user_id"
-    return run(
-        transaction,
-        "UPDATE trading_bots SET status = 'stopped', error_count = 0, retry_at = NULL, edited_by = :actor,"
-        " edit_reason = 'started afresh' WHERE status = 'error'" + mine,
-        {"actor": actor, **_only(user_id)},
-    ).rowcount
+    given = {"actor": actor, "reason": "started afresh", **_only(user_id)}
+    beside = "error_count = 0, retry_at = NULL"
+    return _move(transaction, "stopped", "status = 'error'" + mine, given, beside=beside)
 
 
 def edit_bot(

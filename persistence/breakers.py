@@ -1,42 +1,33 @@
 """The owner of `breakers`: which exchange is left alone, by all workers and across restarts."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from persistence.columns import Name, Small, Table, read_rows, selected
+from persistence.setwise import upsert
 from persistence.transaction import Transaction, run
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerRow:
-    """Times in ms: opened at this moment, for so long."""
+    """The breaker of one exchange. Times in ms: opened at this moment, for so long."""
 
-    failures: int
+    name: Name
+    failures: Small
     opened_at: int
     open_for: int
     reason: str
 
 
+BREAKERS: Final = Table("breakers", BreakerRow, key=("name",))
+
+
 def read_breaker(transaction: Transaction, name: str) -> BreakerRow | None:
-    row = run(
-        transaction,
-        "SELECT failures, opened_at, open_for, reason FROM breakers WHERE name = :name",
-        {"name": name},
-    ).first()
-    return None if row is None else BreakerRow(int(row[0]), int(row[1]), int(row[2]), str(row[3]))
+    columns = selected(BreakerRow, transaction.dialect.name, "b")
+    rows = run(transaction, f"SELECT {columns} FROM breakers b WHERE b.name = :name", {"name": name})
+    return next(iter(read_rows(rows, BreakerRow)), None)
 
 
-def write_breaker(transaction: Transaction, name: str, breaker: BreakerRow) -> None:
+def write_breaker(transaction: Transaction, breaker: BreakerRow) -> None:
     """Insert or replace: the last failure or success that was seen counts."""
-    run(
-        transaction,
-        "INSERT INTO breakers (name, failures, opened_at, open_for, reason)"
-        " VALUES (:name, :failures, :opened_at, :open_for, :reason)"
-        " ON CONFLICT (name) DO UPDATE SET failures = excluded.failures, opened_at = excluded.opened_at,"
-        " open_for = excluded.open_for, reason = excluded.reason",
-        {
-            "name": name,
-            "failures": breaker.failures,
-            "opened_at": breaker.opened_at,
-            "open_for": breaker.open_for,
-            "reason": breaker.reason,
-        },
-    )
+    upsert(transaction, BREAKERS, [breaker])

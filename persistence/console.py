@@ -1,7 +1,9 @@
 """The database for commands that must start at once: a bare driver, no SQLAlchemy (0.65 s to import).
 
-The same functions, SQL and triggers as everywhere (`persistence.bots`, `persistence.ledger.pages`), over a
-connection of sqlite3 or psycopg. One process, one thread, one transaction at a time.
+The same functions, SQL and triggers as everywhere, over a connection of sqlite3 or psycopg: a
+`PlainTransaction` is all that the owners of tables ask for, so no rule is written twice. `read` and
+`write` promise what those of `persistence.database.Database` do, with its errors; there is one process,
+one thread and one transaction at a time, so there is no pool and nobody to take turns with.
 """
 
 import sqlite3
@@ -12,8 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
-from persistence import audit, bots
-from persistence.audit import AuditRow
 from persistence.connect import (
     ANSWER_TIMEOUT_S,
     BUSY_TIMEOUT_MS,
@@ -22,11 +22,7 @@ from persistence.connect import (
     postgres_arguments,
 )
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
-from persistence.ledger import history
-from persistence.ledger.history import open_positions
-from persistence.overviews import overviews
-from persistence.rows import OrderRow, Overview, PositionRow, StepRow, TradeRow
-from persistence.transaction import Dialect, Transaction, run
+from persistence.transaction import Dialect, Transaction
 
 
 class SchemaMissing(Exception):
@@ -86,7 +82,6 @@ class Console:
     """A database opened for one command. Raises DatabaseUnavailable, CommitUnknown and SchemaMissing."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
         self.dialect: Dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
         with self._translated():
             self._connection = _sqlite(url) if self.dialect == "sqlite" else _postgresql(url)
@@ -142,72 +137,6 @@ class Console:
             if _says_no_table(exc):
                 raise SchemaMissing(f"{exc}: run scheduler db upgrade") from exc
             raise
-
-    # What the commands ask for, each in a transaction of its own.
-
-    def list(self, user_id: int | None = None) -> tuple[Overview, ...]:
-        with self.read() as transaction:
-            return overviews(transaction, user_id=user_id)
-
-    def show(self, bot_id: int) -> Overview | None:
-        with self.read() as transaction:
-            return next(iter(overviews(transaction, bot_ids=(bot_id,))), None)
-
-    def trades(self, bot_id: int, limit: int | None = None) -> tuple[TradeRow, ...]:
-        """Newest first, as all of the following."""
-        with self.read() as transaction:
-            return history.read_trades(transaction, bot_id, limit)
-
-    def history(self, bot_id: int, limit: int | None = None) -> tuple[StepRow, ...]:
-        with self.read() as transaction:
-            return history.read_steps(transaction, bot_id, limit)
-
-    def orders(self, bot_id: int, limit: int | None = None) -> tuple[OrderRow, ...]:
-        with self.read() as transaction:
-            return history.read_orders(transaction, bot_id, limit)
-
-    def positions(self, bot_id: int) -> tuple[PositionRow, ...]:
-        with self.read() as transaction:
-            return open_positions(transaction, (bot_id,)).get(bot_id, ())
-
-    def audit(self, bot_id: int | None = None, limit: int = 100) -> tuple[AuditRow, ...]:
-        with self.read() as transaction:
-            return audit.read_audit(transaction, bot_id, limit)
-
-    def counts(self) -> dict[str, int]:
-        """Return status -> bots that have it, and under "all" how many there are."""
-        with self.read() as transaction:
-            rows = run(
-                transaction, "SELECT status, count(*) FROM trading_bots GROUP BY status ORDER BY status"
-            )
-            found = {str(row[0]): int(row[1]) for row in rows}
-        return found | {"all": sum(found.values())}
-
-    def pause(self, bot_id: int, *, actor: str = "jobs", reason: str | None = None) -> bool:
-        """Return whether that changed anything. Raises NoSuchBot."""
-        with self.write() as transaction:
-            return bots.set_paused(transaction, bot_id, paused=True, actor=actor, reason=reason)
-
-    def resume(self, bot_id: int, *, actor: str = "jobs", reason: str | None = None) -> bool:
-        """Return whether that changed anything. Raises NoSuchBot."""
-        with self.write() as transaction:
-            return bots.set_paused(transaction, bot_id, paused=False, actor=actor, reason=reason)
-
-    def remove(
-        self, bot_id: int, *, force: bool = False, actor: str = "jobs", reason: str | None = None
-    ) -> None:
-        """Delete a bot. Raises NoSuchBot, or PositionOpen unless forced."""
-        with self.write() as transaction:
-            bots.remove_bot(transaction, bot_id, force=force, actor=actor, reason=reason)
-
-    def add(self, config: str, *, now_ms: int, actor: str = "jobs", **columns: Any) -> int:
-        """Insert a bot with a configuration that the caller has validated; `columns` as in bots.add_bot."""
-        with self.write() as transaction:
-            return bots.add_bot(transaction, config=config, now_ms=now_ms, actor=actor, **columns)
-
-
-def open_console(url: str) -> Console:
-    return Console(url)
 
 
 def _sqlite(url: str) -> sqlite3.Connection:

@@ -1,12 +1,29 @@
 """The one door to the database: two kinds of transaction, and errors named for the reaction.
 
-SQLite: WAL, synchronous FULL (a commit survives power loss), foreign keys, BEGIN IMMEDIATE for what
-writes, one writer at a time in a process. PostgreSQL: psycopg 3, every wait bounded on both sides:
-statement, lock and idle timeouts in the server, and `ANSWER_TIMEOUT_S` here for a server that is
-frozen, whose kernel still acknowledges and whose own timeouts do not run.
+What is true between any two calls: no transaction is open, and no connection in the pool holds a lock or
+a half-done write. All that is ever visible was committed by the end of a `write()`; `read()` is rolled
+back at its end whatever was done in it.
 
-If the process dies before COMMIT is sent, nothing happened. If it dies after, everything did. If only
-the answer is lost, `CommitUnknown` says so. Both databases refuse a transaction that was cut in half.
+SQLite: WAL, synchronous FULL (a commit survives power loss), foreign keys. What will write begins with
+BEGIN IMMEDIATE: a transaction that reads first and writes later fails at once, without waiting, when
+another has written in between, and cannot be repeated from the middle. The threads of a process take
+turns before they ask SQLite, whose own waiting is a sleep that the unlucky lose for ever.
+
+PostgreSQL: psycopg 3, read committed, every wait bounded on both sides: statement, lock and idle timeouts
+in the server, and `ANSWER_TIMEOUT_S` here for a server that is frozen, whose kernel still acknowledges
+and whose own timeouts do not run. Ours is the longer one, so that a server that can speak says why.
+
+Errors of a driver become two, named for what to do. `DatabaseUnavailable`: nothing was committed, come
+again later. `CommitUnknown`: COMMIT was sent and its answer lost. What stands between the two is one
+statement, so `_commit` alone may raise the second, and a connection that failed there is thrown away:
+what it would say next belongs to a transaction that nobody can name.
+
+| the process dies, or the line is cut ... | what the next run sees |
+|---|---|
+| before COMMIT is sent | nothing of the transaction; the server or the WAL drops it |
+| after COMMIT was sent | all of it, as soon as the database has it; nothing if it never arrived |
+| while it waits for a turn or a lock | nothing: it had not begun to write |
+| frozen in mid transaction | nothing: the server ends the session; on SQLite the others wait for its end |
 """
 
 import threading
@@ -40,9 +57,10 @@ class Database:
     def __init__(
         self, url: str, engine: sa.Engine, dialect: Dialect, turn_timeout_ms: int = BUSY_TIMEOUT_MS
     ) -> None:
-        self.url = url
+        self.url = url  # what other processes open the same database by
         self.engine = engine
         self.dialect = dialect
+        # Whose turn it is to write in this process; PostgreSQL has writers side by side.
         self._writer = threading.Lock() if dialect == "sqlite" else None
         self._turn_timeout_s = turn_timeout_ms / 1_000
 

@@ -23,14 +23,6 @@ class LeaseLost(Exception):
     """Another holder has a later epoch: stop acting at once, nothing of this transaction may stay."""
 
 
-class StaleState(Exception):
-    """The bot's version, or its row, is no longer the one that the step started from."""
-
-    def __init__(self, bot_id: int) -> None:
-        super().__init__(f"bot {bot_id} has moved on since it was loaded")
-        self.bot_id = bot_id
-
-
 class UnsavableStep(ValueError):
     """A step that says something the ledger cannot hold: a fault of this bot, found before any SQL ran."""
 
@@ -93,7 +85,7 @@ def reason_to_wait(error: BaseException | None) -> str | None:
     if state is not None:
         return str(error) if state in WAIT_STATES or state[:2] in WAIT_CLASSES else None
     # psycopg: no state at all means that the server never answered.
-    kinds = {f"{each.__module__}.{each.__name__}" for each in type(error).__mro__}
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     return str(error) if kinds & LOST else None
 
 

@@ -1,14 +1,33 @@
 """The right to schedule: one row per name, with an epoch, by the database's clock.
 
-Every write of a step carries the epoch it was begun under (`Fence`), in its own transaction:
-`assert_held` locks the row against a takeover until that transaction ends, so nothing is ever
-written under an epoch that is over. The holder's renewals are not held up, because they leave the
-key (name, epoch) alone. A holder that sleeps in the middle of a transaction loses it after the
-server's idle limit, before a standby would give up.
+What is true between any two calls: a lease has at most one holder per epoch, epochs only grow, and no
+write of a step stands in the ledger under an epoch that was over when it committed.
+
+- The clock is the database's, because two machines do not agree on theirs. `until` only says when a
+  standby may take the lease; it never proves that the holder still has it. A holder whose clock or
+  network stood still finds out by its epoch.
+- A write carries the epoch that it was begun under (`Fence`). `assert_held` is the first statement of
+  its transaction and locks the row (FOR KEY SHARE) until the commit: a takeover, which changes the key
+  (name, epoch), waits for that commit, or came first and the write finds no row. To check before the
+  transaction, or at its end without a lock, would leave a gap for a takeover.
+- The holder's own renewals change no key column, so steps do not hold them up. On SQLite BEGIN IMMEDIATE
+  is the lock.
+- A holder that is frozen in the middle of a transaction loses it after the server's idle limit, which is
+  shorter than the time after which a standby gives up waiting.
+
+| the holder dies ... | what the next one sees |
+|---|---|
+| between two renewals | the row with an `until` that passes: taken then, with the next epoch |
+| in a transaction under the fence | nothing of that transaction, and its lock is gone |
+| after `release` | `until` is 0: taken at once |
+| but is only frozen, and wakes up after the takeover | its next fenced write raises LeaseLost |
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
+from persistence.columns import Table, read_rows, selected
 from persistence.database_errors import LeaseLost
 from persistence.transaction import Transaction, is_sqlite, now_ms_sql, run
 
@@ -25,6 +44,9 @@ class Lease:
     until: int
 
 
+LEASES: Final = Table("leases", Lease, key=("name",))
+
+
 @dataclass(frozen=True, slots=True)
 class Fence:
     """The epoch that a write was begun under."""
@@ -38,43 +60,38 @@ def acquire(
 ) -> Lease | None:
     """Take the lease if it is free, over, or `holder`'s own; return None if another one has it.
 
-    `take` takes it from whoever has it: only for a caller who knows that the holder is dead.
+    `take` takes it from its holder: only for a caller who knows that the holder is dead.
     """
     now = now_ms_sql(transaction.dialect.name)
-    over = "" if take else f" AND (until <= {now} OR holder = :holder)"
     parameters = {"name": name, "holder": holder, "ttl": ttl_ms}
     # DO UPDATE would watch one unique index only: of two who are the first at the same moment, PostgreSQL
     # can fail the later one on the other, (name, epoch). DO NOTHING watches both.
-    row = run(
+    first = _changed(
         transaction,
         f"INSERT INTO leases (name, holder, epoch, until) VALUES (:name, :holder, 1, {now} + :ttl)"
-        " ON CONFLICT DO NOTHING RETURNING name, holder, epoch, until",
+        " ON CONFLICT DO NOTHING",
         parameters,
-    ).first()
-    row = (
-        row
-        or run(
-            transaction,
-            f"UPDATE leases SET holder = :holder, epoch = epoch + 1, until = {now} + :ttl"
-            f" WHERE name = :name{over} RETURNING name, holder, epoch, until",
-            parameters,
-        ).first()
     )
-    return None if row is None else Lease(*row)
+    over = "" if take else f" AND (until <= {now} OR holder = :holder)"
+    return first or _changed(
+        transaction,
+        f"UPDATE leases SET holder = :holder, epoch = epoch + 1, until = {now} + :ttl"
+        f" WHERE name = :name{over}",
+        parameters,
+    )
 
 
 def renew(transaction: Transaction, lease: Lease, ttl_ms: int) -> Lease:
     """Extend the lease, also one that is over but that nobody took. Raises LeaseLost."""
-    now = now_ms_sql(transaction.dialect.name)
-    row = run(
+    renewed = _changed(
         transaction,
-        f"UPDATE leases SET until = {now} + :ttl WHERE name = :name AND holder = :holder AND epoch = :epoch"
-        " RETURNING name, holder, epoch, until",
+        f"UPDATE leases SET until = {now_ms_sql(transaction.dialect.name)} + :ttl"
+        " WHERE name = :name AND holder = :holder AND epoch = :epoch",
         {"name": lease.name, "holder": lease.holder, "epoch": lease.epoch, "ttl": ttl_ms},
-    ).first()
-    if row is None:
-        raise LeaseLost(f"lease {lease.name} is not held under epoch {lease.epoch} any more")
-    return Lease(*row)
+    )
+    if renewed is None:
+        raise _lost(lease)
+    return renewed
 
 
 def release(transaction: Transaction, lease: Lease) -> None:
@@ -87,19 +104,31 @@ def release(transaction: Transaction, lease: Lease) -> None:
 
 
 def read_lease(transaction: Transaction, name: str) -> Lease | None:
-    row = run(
-        transaction, "SELECT name, holder, epoch, until FROM leases WHERE name = :name", {"name": name}
-    ).first()
-    return None if row is None else Lease(*row)
+    columns = selected(Lease, transaction.dialect.name, "l")
+    return _only(run(transaction, f"SELECT {columns} FROM leases l WHERE l.name = :name", {"name": name}))
 
 
 def assert_held(transaction: Transaction, fence: Fence) -> None:
     """Hold off a takeover until this transaction ends. Raises LeaseLost if there was one."""
     locking = "" if is_sqlite(transaction) else " FOR KEY SHARE"
-    row = run(
+    held = run(
         transaction,
         "SELECT epoch FROM leases WHERE name = :name AND epoch = :epoch" + locking,
         {"name": fence.name, "epoch": fence.epoch},
     ).first()
-    if row is None:
-        raise LeaseLost(f"lease {fence.name} is not held under epoch {fence.epoch} any more")
+    if held is None:
+        raise _lost(fence)
+
+
+def _changed(transaction: Transaction, sql: str, parameters: Mapping[str, object]) -> Lease | None:
+    """Return the lease that a statement has written, as it is now, or None if it met no row."""
+    columns = selected(Lease, transaction.dialect.name, "leases")
+    return _only(run(transaction, f"{sql} RETURNING {columns}", parameters))
+
+
+def _only(answer: Iterable[Any]) -> Lease | None:
+    return next(iter(read_rows(answer, Lease)), None)
+
+
+def _lost(held: Lease | Fence) -> LeaseLost:
+    return LeaseLost(f"lease {held.name} is not held under epoch {held.epoch} any more")

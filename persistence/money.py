@@ -7,25 +7,32 @@ from typing import Final
 EXACT: Final = Context(prec=1_200, Emax=999_999, Emin=-999_999)
 
 
+def money(value: float) -> Decimal:
+    return Decimal(repr(float(value)))  # numpy's doubles have a repr of their own
+
+
+def money_or_none(value: float | None) -> Decimal | None:
+    return None if value is None else money(value)
+
+
+def plain_text(value: Decimal) -> str:
+    """Return the digits without an exponent, as both databases keep them."""
+    return format(value, "f")
+
+
 def text_of(value: float) -> str:
     """Return the shortest decimal that reads back as `value`, without an exponent."""
-    text = repr(float(value))  # numpy's doubles have a repr of their own
-    return text if text[-1].isdigit() and "e" not in text else format(Decimal(text), "f")
+    text = repr(
+        float(value)
+    )  # as it stands, nearly always: to make a Decimal of it takes three times as long
+    return text if text[-1].isdigit() and "e" not in text else plain_text(Decimal(text))
 
 
-def text_or_none(value: float | None) -> str | None:
-    return None if value is None else text_of(value)
-
-
-def money(value: float) -> Decimal:
-    return Decimal(repr(float(value)))
-
-
-def read_money(text: object) -> Decimal | None:
+def read_money(value: object) -> Decimal | None:
     """Return what a ledger column holds; None where a plain edit left something that is no number."""
-    if text is None:
-        return None
+    if isinstance(value, Decimal):
+        return value
     try:
-        return Decimal(str(text))
+        return Decimal(str(value))
     except InvalidOperation:
         return None

@@ -1,14 +1,27 @@
 """The outbox: alerts are rows, committed together with what they tell; somebody sends them later.
 
-An alert is sent at least once: if the process dies between sending and `mark_sent`, it goes out
-again under the same key.
+To send from inside the step would tell of a bar that may still be rolled back, and to send after the
+commit would forget it in a crash. So the step's transaction writes the alert, and a sender takes what is
+due, sends, and marks it, in this order: an alert is sent at least once.
+
+| the process dies ... | what the next one sees |
+|---|---|
+| before the commit of what is told | no row: the bar is stepped again and tells it under the same key |
+| after it, before the alert is sent | a row that is due |
+| between sending and the commit of `mark_sent` | a row that is due: it goes out a second time, same key |
+| after `mark_sent` | nothing to do |
+
+The key names the event (bot, bar, what happened), never the attempt. That makes an event that is told
+twice one row, and lets a receiver drop what it has seen. Two senders do not meet: on PostgreSQL `due`
+locks what it returns and skips what another one has locked, on SQLite there is one writer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from persistence.setwise import Target, write_rows
+from persistence.columns import Moment, Small, Table, read_rows, selected
+from persistence.setwise import insert_new
 from persistence.text import storable
 from persistence.transaction import Transaction, is_sqlite, moment, run
 
@@ -25,43 +38,45 @@ class Notification:
     body: str
 
 
-NOTIFICATIONS: Final = Target(
-    "notifications",
-    (
-        ("key", "text"),
-        ("bot_id", "int"),
-        ("bar", "int"),
-        ("kind", "text"),
-        ("title", "text"),
-        ("body", "text"),
-        ("created_at", "moment"),
-        ("next_attempt_at", "moment"),
-    ),
-    ("key",),
-    keep=("*",),
-)
+@dataclass(frozen=True, slots=True)
+class OutboxRow(Notification):
+    """A row of `notifications`: an alert, and what has become of it."""
+
+    created_at: Moment
+    next_attempt_at: Moment
+    attempts: Small = 0
+    last_error: str | None = None
+    sent_at: Moment | None = None
+
+
+NOTIFICATIONS: Final = Table("notifications", OutboxRow, key=("key",))
 
 
 def enqueue(transaction: Transaction, notifications: Iterable[Notification], *, now_ms: int) -> None:
     """Put alerts into the outbox; the first one under a key stays."""
     rows = {
-        each.key: (each.key, each.bot_id, each.bar, each.kind, each.title, each.body, now_ms, now_ms)
-        for each in notifications
+        alert.key: OutboxRow(
+            key=alert.key,
+            bot_id=alert.bot_id,
+            bar=alert.bar,
+            kind=alert.kind,
+            title=alert.title,
+            body=alert.body,
+            created_at=now_ms,
+            next_attempt_at=now_ms,
+        )
+        for alert in notifications
     }
-    write_rows(transaction, NOTIFICATIONS, list(rows.values()))
+    insert_new(transaction, NOTIFICATIONS, list(rows.values()))
 
 
 def due(transaction: Transaction, *, now_ms: int, limit: int = 100) -> tuple[Notification, ...]:
     """Return unsent alerts whose time has come. On PostgreSQL this transaction owns them until it ends."""
     skip = "" if is_sqlite(transaction) else " FOR UPDATE SKIP LOCKED"
-    rows = run(
-        transaction,
-        "SELECT key, bot_id, bar, kind, title, body FROM notifications"
-        " WHERE sent_at IS NULL AND next_attempt_at <= :now ORDER BY next_attempt_at, key LIMIT :limit"
-        + skip,
-        {"now": moment(transaction, now_ms), "limit": limit},
+    waiting = (
+        "WHERE n.sent_at IS NULL AND n.next_attempt_at <= :now ORDER BY n.next_attempt_at, n.key LIMIT :limit"
     )
-    return tuple(Notification(*row) for row in rows)
+    return _alerts(transaction, waiting + skip, {"now": moment(transaction, now_ms), "limit": limit})
 
 
 def mark_sent(transaction: Transaction, key: str, *, now_ms: int) -> None:
@@ -84,10 +99,13 @@ def mark_failed(transaction: Transaction, key: str, *, error: str, retry_at_ms: 
 
 def latest(transaction: Transaction, limit: int) -> tuple[Notification, ...]:
     """Return the newest alerts, sent or not, newest first."""
-    rows = run(
-        transaction,
-        "SELECT key, bot_id, bar, kind, title, body FROM notifications"
-        " ORDER BY created_at DESC, bar DESC, key DESC LIMIT :limit",
-        {"limit": limit},
-    )
-    return tuple(Notification(*row) for row in rows)
+    newest = "ORDER BY n.created_at DESC, n.bar DESC, n.key DESC LIMIT :limit"
+    return _alerts(transaction, newest, {"limit": limit})
+
+
+def _alerts(
+    transaction: Transaction, which: str, parameters: Mapping[str, object]
+) -> tuple[Notification, ...]:
+    columns = selected(Notification, transaction.dialect.name, "n")
+    rows = run(transaction, f"SELECT {columns} FROM notifications n {which}", parameters)
+    return read_rows(rows, Notification)

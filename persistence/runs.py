@@ -1,10 +1,11 @@
 """When services ran and how they ended: a run without an end was not ended cleanly."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from persistence.transaction import Transaction, moment, ms_of, run
+from persistence.columns import Moment, Small, Table, read_rows, selected
+from persistence.setwise import insert
+from persistence.transaction import Transaction, moment, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,32 +14,21 @@ class Run:
 
     run: str
     host: str
-    pid: int
+    pid: Small
     user_id: int | None
     role: str
-    started_at: int
-    heartbeat_at: int
-    ended_at: int | None = None
+    started_at: Moment
+    heartbeat_at: Moment
+    ended_at: Moment | None = None
     clean: bool | None = None
     details: str = "{}"
 
 
+RUNS: Final = Table("service_runs", Run, key=("run",))
+
+
 def begin_run(transaction: Transaction, begun: Run) -> None:
-    run(
-        transaction,
-        "INSERT INTO service_runs (run, host, pid, user_id, role, started_at, heartbeat_at, details)"
-        " VALUES (:run, :host, :pid, :user_id, :role, :started_at, :heartbeat_at, :details)",
-        {
-            "run": begun.run,
-            "host": begun.host,
-            "pid": begun.pid,
-            "user_id": begun.user_id,
-            "role": begun.role,
-            "started_at": moment(transaction, begun.started_at),
-            "heartbeat_at": moment(transaction, begun.heartbeat_at),
-            "details": begun.details,
-        },
-    )
+    insert(transaction, RUNS, [begun])
 
 
 def beat_run(transaction: Transaction, name: str, *, now_ms: int, role: str, details: str) -> None:
@@ -67,19 +57,10 @@ def is_alive(run_: Run, now_ms: int) -> bool:
 
 def latest_runs(transaction: Transaction, limit: int = 10) -> tuple[Run, ...]:
     """Return the newest runs, newest first."""
-    started, seen, ended = (
-        ms_of(name, transaction.dialect.name) for name in ("started_at", "heartbeat_at", "ended_at")
-    )
     rows = run(
         transaction,
-        f"SELECT run, host, pid, user_id, role, {started}, {seen}, {ended}, clean, details FROM service_runs"
-        " ORDER BY started_at DESC, run DESC LIMIT :limit",
+        f"SELECT {selected(Run, transaction.dialect.name, 'r')} FROM service_runs r"
+        " ORDER BY r.started_at DESC, r.run DESC LIMIT :limit",
         {"limit": limit},
     )
-    return tuple(_run_of(row) for row in rows)
-
-
-def _run_of(row: Sequence[Any]) -> Run:
-    values = list(row)
-    values[8] = None if values[8] is None else bool(values[8])
-    return Run(*values)
+    return read_rows(rows, Run)

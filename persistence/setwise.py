@@ -1,100 +1,101 @@
 """Many rows in one statement, in each database's own words.
 
-PostgreSQL takes columns as arrays (`unnest`): one statement of 100 rows costs a hundredth of 100
-statements. SQLite has no arrays and needs none: its statements do not travel.
+A batch of a hundred bots is a handful of statements, never a hundred: PostgreSQL takes columns as
+arrays (`unnest`), and one statement of 100 rows costs a hundredth of 100 statements. SQLite has no
+arrays and needs none: its statements do not travel.
+
+Rows are values of the dataclass that the table's columns are made from, so there is no order of
+values to keep in step with an order of names. What a row does that is there already is said by the
+function: `insert` (that is a fault), `insert_new` (the first one stays), `upsert` (the last one does).
+Which of the three is right follows from who writes again after a crash: a step's row cannot be there,
+its guard has seen to that; an alert or a candle may be told twice and must not change; an order is
+told of many times and is what was said last.
+
+Within one call no two rows may have the same key: PostgreSQL refuses to update a row twice in a
+statement, and which of the two should stay is for the caller to say.
 """
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any
 
-from persistence.text import storable
-from persistence.transaction import Transaction, is_sqlite, iso
-
-# kind -> (array type of the parameter, SQL of the value).
-# Money travels as text, because that is what `repr` of a double is; moments travel as ms.
-KINDS: Final = {
-    "int": ("bigint[]", "n.{}"),
-    "text": ("text[]", "n.{}"),
-    "money": ("text[]", "n.{}::numeric"),
-    "flag": ("boolean[]", "n.{}"),
-    "double": ("double precision[]", "n.{}"),
-    "bytes": ("bytea[]", "n.{}"),
-    "moment": ("bigint[]", "TIMESTAMPTZ 'epoch' + n.{} * INTERVAL '1 millisecond'"),
-}
+from persistence.columns import Row, Table, columns_of, names_of
+from persistence.transaction import Transaction, is_sqlite
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where rows go: `columns` maps names to kinds, in the order of the values; `key` is what conflicts.
-
-    `keep` names the columns that the first write decides; "*" if all of them are. Without a `key` a
-    row that is there already is an error.
-    """
-
-    table: str
-    columns: tuple[tuple[str, str], ...]
-    key: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
+def insert(transaction: Transaction, table: Table[Row], rows: Sequence[Row]) -> None:
+    """Insert rows; one that is there already is an error of the database."""
+    _write(transaction, table, rows, "")
 
 
-def write_rows(transaction: Transaction, target: Target, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows, or update those that are there. No two of them may have the same key."""
+def insert_new(transaction: Transaction, table: Table[Row], rows: Sequence[Row]) -> None:
+    """Insert the rows that are not there."""
+    _write(transaction, table, rows, f"ON CONFLICT ({', '.join(table.key)}) DO NOTHING")
+
+
+def upsert(
+    transaction: Transaction,
+    table: Table[Row],
+    rows: Sequence[Row],
+    *,
+    keep: tuple[str, ...] = (),
+    add: tuple[str, ...] = (),
+) -> None:
+    """Insert rows, or update those that are there: columns of `keep` stay, those of `add` are added to."""
+    _write(transaction, table, rows, _update(table, keep, add))
+
+
+@cache
+def _update(table: Table[Any], keep: tuple[str, ...], add: tuple[str, ...]) -> str:
+    free = [one.name for one in columns_of(table.row) if one.name not in {*table.key, *keep}]
+    sets = (f"{name} = {f'{table.name}.{name} + ' if name in add else ''}excluded.{name}" for name in free)
+    return f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET " + ", ".join(sets)
+
+
+def _write(transaction: Transaction, table: Table[Row], rows: Sequence[Row], conflict: str) -> None:
     if not rows:
         return
-    columns = {
-        name: _ready(transaction, kind, column)
-        for (name, kind), column in zip(target.columns, zip(*rows, strict=True), strict=True)
-    }
+    given = parameters_of(transaction, table.row, rows)
     if is_sqlite(transaction):
-        transaction.exec_driver_sql(_sqlite(target), list(zip(*columns.values(), strict=True)))
+        names, marks = ", ".join(given), ", ".join("?" * len(given))
+        transaction.exec_driver_sql(
+            f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}",
+            list(zip(*given.values(), strict=True)),
+        )
     else:
-        transaction.exec_driver_sql(_postgresql(target), columns)
-
-
-def _ready(transaction: Transaction, kind: str, column: Sequence[Any]) -> list[Any]:
-    """Return a column's values as the driver takes them."""
-    if kind == "text":
-        return [None if value is None else storable(value) for value in column]
-    if kind == "moment" and is_sqlite(transaction):
-        return [None if value is None else iso(value) for value in column]
-    return list(column)
+        transaction.exec_driver_sql(f"{_from_arrays(table)} {conflict}", given)
 
 
 @cache
-def _sqlite(target: Target) -> str:
-    names = ", ".join(name for name, _ in target.columns)
-    marks = ", ".join("?" * len(target.columns))
-    return f"INSERT INTO {target.table} ({names}) VALUES ({marks}) {_conflict(target)}"
+def _from_arrays(table: Table[Any]) -> str:
+    return f"INSERT INTO {table.name} ({names_of(table.row)}) {given_rows(table.row)}"
 
 
-@cache
-def _postgresql(target: Target) -> str:
-    names = ", ".join(name for name, _ in target.columns)
-    values = ", ".join(KINDS[kind][1].format(name) for name, kind in target.columns)
-    chosen = f"SELECT {values} FROM {arrays(target.columns)}"
-    return f"INSERT INTO {target.table} ({names}) {chosen} {_conflict(target)}"
+def parameters_of(transaction: Transaction, kind: type, rows: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return the values of rows by column, as the driver takes them."""
+    sqlite = is_sqlite(transaction)
+    given = {}
+    for column in columns_of(kind):
+        values = map(attrgetter(column.name), rows)
+        write = (column.kind.write_sqlite if sqlite else None) or column.kind.write
+        if write is None:
+            given[column.name] = list(values)
+        elif column.nullable:
+            given[column.name] = [None if value is None else write(value) for value in values]
+        else:
+            given[column.name] = list(map(write, values))
+    return given
 
 
-@cache
-def arrays(columns: tuple[tuple[str, str], ...]) -> str:
-    """Return SQL for a table `n` of parameters that are arrays, named as the columns."""
-    names = ", ".join(name for name, _ in columns)
+def given_rows(kind: type) -> str:
+    """Return PostgreSQL's SELECT of the rows whose columns `parameters_of` put into arrays."""
+    columns = columns_of(kind)
+    values = ", ".join(f"{column.kind.value.format(column.name)} AS {column.name}" for column in columns)
     # Binary, because text would be escaped, element by element, in Python.
-    given = ", ".join(f"%({name})b::{KINDS[kind][0]}" for name, kind in columns)
-    return f"unnest({given}) AS n({names})"
-
-
-def _conflict(target: Target) -> str:
-    if not target.key:
-        return ""
-    key = ", ".join(target.key)
-    if "*" in target.keep:
-        return f"ON CONFLICT ({key}) DO NOTHING"
-    free = [name for name, _ in target.columns if name not in target.key and name not in target.keep]
-    return f"ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in free)
+    arrays = ", ".join(f"%({column.name})b::{column.kind.array}" for column in columns)
+    return f"SELECT {values} FROM unnest({arrays}) AS n({names_of(kind)})"
 
 
 def in_ids(transaction: Transaction) -> str:

@@ -4,7 +4,13 @@ The modules that own tables speak hand-written SQL through `run`: the `jobs` com
 without importing SQLAlchemy (0.65 s), and a batch of steps is a handful of set-wise statements that
 each database wants in its own words. So there is one implementation of every rule, not two.
 
-SQL is written with `:name` parameters and CAST, which both drivers can be given.
+A `Transaction` is open when a function gets it, and no function here or in the owners of tables begins,
+commits or rolls back: who opened it decides what is visible together (`Database.write`,
+`Console.write`). So the owners' functions can be put together to larger transactions, and a death
+before the opener's COMMIT leaves nothing of any of them.
+
+SQL is written with `:name` parameters and CAST, which both drivers can be given. Time is ms since the
+epoch in Python and in parameters; the database's own moments begin and end here.
 """
 
 import re
@@ -48,6 +54,12 @@ def run(transaction: Transaction, sql: str, parameters: Mapping[str, object] | N
     return transaction.exec_driver_sql(in_style(sql, transaction.dialect.name), dict(parameters or {}))
 
 
+def run_many(transaction: Transaction, sql: str, parameters: list[dict[str, object]]) -> None:
+    """Run one statement once per set of `:name` parameters."""
+    if parameters:
+        transaction.exec_driver_sql(in_style(sql, transaction.dialect.name), parameters)
+
+
 @cache
 def in_style(sql: str, dialect: str) -> str:
     """Return `sql` as the driver wants its parameters written."""
@@ -81,4 +93,5 @@ def now_ms_sql(dialect: str) -> str:
 
 
 def database_now(transaction: Transaction) -> int:
-    return int(run(transaction, "SELECT " + now_ms_sql(transaction.dialect.name)).first()[0])
+    ((now_ms,),) = run(transaction, "SELECT " + now_ms_sql(transaction.dialect.name))
+    return int(now_ms)

@@ -99,8 +99,8 @@ def _names_in(code: type[Any]) -> Iterator[tuple[str, ...]]:
     for owner in code.__mro__:
         if owner.__module__.partition(".")[0] == "backtrader":
             continue
-        for each in vars(owner).values():
-            function = getattr(each, "fget", None) or getattr(each, "__func__", each)
+        for member in vars(owner).values():
+            function = getattr(member, "fget", None) or getattr(member, "__func__", member)
             if isinstance(start := getattr(function, "__code__", None), CodeType):
                 yield from _names_under(start)
 
@@ -108,7 +108,7 @@ def _names_in(code: type[Any]) -> Iterator[tuple[str, ...]]:
 def _names_under(code: CodeType) -> Iterator[tuple[str, ...]]:
     yield code.co_names
     # getattr(self, "stats") names it in a constant.
-    yield tuple(each for each in code.co_consts if isinstance(each, str))
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            yield from _names_under(each)
+    yield tuple(constant for constant in code.co_consts if isinstance(constant, str))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_under(constant)

@@ -36,7 +36,7 @@ def _source_faults(raw: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _share_faults(raw: Mapping[str, Any]) -> Iterator[Fault]:
     general, own = _at(raw, "trading", "position_size"), _own_share(raw)
-    if all(_is_number(each) and 0 < each <= 1 for each in (general, own)) and general != own:
+    if all(_is_number(share) and 0 < share <= 1 for share in (general, own)) and general != own:
         # One of them would have to be ignored, and its owner would never know which.
         allowed = f"the same as trading.position_size ({general}), or only one of the two"
         yield Fault("strategy.parameters.position_size", shown(own), allowed)

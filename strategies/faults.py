@@ -39,11 +39,11 @@ def faults_of(error: ValidationError) -> tuple[Fault, ...]:
     """Translate pydantic's errors. The value found is shown as JSON would, cut at 80 characters."""
     return tuple(
         Fault(
-            ".".join(map(str, each["loc"])) or "(all)",
-            "nothing" if each["type"] == "missing" else shown(each["input"]),
-            each["msg"],
+            ".".join(map(str, fault["loc"])) or "(all)",
+            "nothing" if fault["type"] == "missing" else shown(fault["input"]),
+            fault["msg"],
         )
-        for each in error.errors(include_url=False, include_context=False)
+        for fault in error.errors(include_url=False, include_context=False)
     )
 
 

@@ -44,11 +44,11 @@ def faults_in(
     `names` gives a field's name as the owner wrote it, where that is another than the model's.
     """
     faults = []
-    for each in error.errors(include_url=False):
-        loc = tuple(map(str, each["loc"]))
+    for fault in error.errors(include_url=False):
+        loc = tuple(map(str, fault["loc"]))
         path = ".".join((names or {}).get(part, part) for part in loc)
-        found = "nothing" if each["type"] == "missing" else shown(each["input"])
-        context = each.get("ctx", {})
+        found = "nothing" if fault["type"] == "missing" else shown(fault["input"])
+        context = fault.get("ctx", {})
         allowed = str(context["error"]) if "error" in context else _allowed_at(model, loc)
         faults.append(Fault(prefix + path, found, allowed))
     return tuple(faults)
@@ -76,14 +76,14 @@ def _allowed_at(model: type[BaseModel], loc: tuple[str, ...]) -> str:
 
 def _kind_of(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) in {Union, types.UnionType}:
-        kinds = [each for each in get_args(annotation) if each is not type(None)]
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         return kinds[0], len(kinds) < len(get_args(annotation))
     return annotation, False
 
 
 def _named(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return "one of: " + ", ".join(shown(each) for each in get_args(kind))
+        return "one of: " + ", ".join(shown(choice) for choice in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "an object with " + ", ".join(kind.model_fields)
     if get_origin(kind) is tuple:
@@ -93,21 +93,21 @@ def _named(kind: Any) -> str:
 
 def _range_of(field: FieldInfo) -> str:
     low, high = "", ""
-    lengths = [each for each in field.metadata if isinstance(each, annotated_types.MaxLen)]
+    lengths = [limit for limit in field.metadata if isinstance(limit, annotated_types.MaxLen)]
     if lengths:
         return f" of at most {_number(lengths[0].max_length)} characters"
-    for each in field.metadata:
-        if isinstance(each, annotated_types.Ge):
-            low = f"from {_number(each.ge)}"
-        elif isinstance(each, annotated_types.Gt):
-            low = f"above {_number(each.gt)}"
-        elif isinstance(each, annotated_types.Le):
-            high = f"to {_number(each.le)}" if low.startswith("from") else f"up to {_number(each.le)}"
-        elif isinstance(each, annotated_types.Lt):
-            high = f"below {_number(each.lt)}"
+    for limit in field.metadata:
+        if isinstance(limit, annotated_types.Ge):
+            low = f"from {_number(limit.ge)}"
+        elif isinstance(limit, annotated_types.Gt):
+            low = f"above {_number(limit.gt)}"
+        elif isinstance(limit, annotated_types.Le):
+            high = f"to {_number(limit.le)}" if low.startswith("from") else f"up to {_number(limit.le)}"
+        elif isinstance(limit, annotated_types.Lt):
+            high = f"below {_number(limit.lt)}"
     if low and high.startswith(("up", "below")):
         return f" {low} and {high}"
-    return "".join(f" {each}" for each in (low, high) if each)
+    return "".join(f" {end}" for end in (low, high) if end)
 
 
 def _number(value: Any) -> str:

@@ -63,7 +63,7 @@ def load_class(reference: str, folders: Sequence[Path]) -> type[Any]:
     path = _file_of(stem, folders)
     found = getattr(_module_of(path), name, None)
     if not isinstance(found, type):
-        classes = [each.__name__ for each in _own_classes(_module_of(path))]
+        classes = [cls.__name__ for cls in _own_classes(_module_of(path))]
         allowed = f"a class of {path.name}: " + (", ".join(classes) or "it has none")
         raise UnknownPlugin(name, allowed)
     return found
@@ -82,7 +82,7 @@ def stamp_of(reference: str, folders: Sequence[Path]) -> tuple[str, int, int]:
 
 
 def references_in(folders: Sequence[Path]) -> Iterator[tuple[str, type[Any] | BrokenPlugin]]:
-    """Load every file of the folders; yield each class with its reference, each broken file with why."""
+    """Load every file of the folders; yield the classes with their references, and broken files with why."""
     seen: set[str] = set()
     for folder in folders:
         for path in sorted(folder.glob("*.py")):
@@ -94,7 +94,7 @@ def references_in(folders: Sequence[Path]) -> Iterator[tuple[str, type[Any] | Br
             except BrokenPlugin as exc:
                 yield path.stem, exc
                 continue
-            yield from ((f"{path.stem}:{each.__name__}", each) for each in _own_classes(module))
+            yield from ((f"{path.stem}:{cls.__name__}", cls) for cls in _own_classes(module))
 
 
 def _file_of(stem: str, folders: Sequence[Path]) -> Path:
@@ -138,7 +138,7 @@ def _module_of(path: Path) -> ModuleType:
 def _own_classes(module: ModuleType) -> list[type[Any]]:
     # Backtrader adds classes of its own making (parameters, lines) to the module.
     return [
-        each
-        for name, each in vars(module).items()
-        if inspect.isclass(each) and each.__module__ == module.__name__ and name == each.__name__
+        thing
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__ and name == thing.__name__
     ]

@@ -1,6 +1,17 @@
 """Which code a bot may run: built in, installed as an entry point, in a plug-in folder; nothing else.
 
-Names are looked for in that order, so nothing can take the place of what is built in.
+A configuration names code by text, and anybody who may edit a row writes that text. What a name can reach
+is therefore closed: a class that was registered here, an entry point of a package that an administrator
+installed, or a file that stands in a plug-in folder. Names are looked for in that order, so nothing can
+take the place of what is built in; and a name never becomes a path or a module by itself (see `plugins`).
+
+What is kept and what is not: registered classes stay, because they are part of this process. Plug-ins and
+entry points are looked up every time, because a file may be edited while the service runs; `stamps` says
+whether one was, and a class of the former content goes on in the engines that were built from it.
+
+An unknown name has a fallback, CustomStrategy with the mixins that the configuration names or, without any,
+taking no position; the owner is told. Code that is known and broken has none: a bot that traded
+something else than what its owner wrote would be worse than one that stands still.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,13 +98,13 @@ class Registry:
             return _of_kind(kind, name, load_class(name, self._folders), "plug-in folder")
         for point in entry_points(group=GROUP, name=name):
             return _of_kind(kind, name, _loaded(point), f"entry point {point.value}")
-        forms = choice_of([each.name for each in self.list(kind)], name)
+        forms = choice_of([known.name for known in self.list(kind)], name)
         raise UnknownPlugin(shown(name), f"{forms}, or module:Class of a file in a plug-in folder")
 
     def list(self, kind: Kind | None = None) -> tuple[Registered, ...]:
         """Return what is registered so far, by name; `discover` adds the rest."""
-        found = (each for each in self._known.values() if kind is None or each.kind is kind)
-        return tuple(sorted(found, key=lambda each: (each.kind, each.name)))
+        found = (known for known in self._known.values() if kind is None or known.kind is kind)
+        return tuple(sorted(found, key=lambda known: (known.kind, known.name)))
 
     def discover(self) -> tuple[tuple[Registered, ...], tuple[Fault, ...]]:
         """Load all entry points and plug-in files; return everything usable, and what is broken and why."""
@@ -126,7 +137,7 @@ class Registry:
     def stamps(self, strategy: StrategyConfig) -> tuple[tuple[str, int, int], ...]:
         """Return path, time and size of the plug-in files that a section names: an edit changes them."""
         logics = (strategy.parameters.get(key) for key in ("entry_logic", "exit_logic"))
-        names = (strategy.type, *(each.get("name") for each in logics if isinstance(each, dict)))
+        names = (strategy.type, *(logic.get("name") for logic in logics if isinstance(logic, dict)))
         references = (name for name in names if isinstance(name, str) and ":" in name)
         return tuple(stamp_of(name, self._folders) for name in references)
 
@@ -202,7 +213,7 @@ def _loaded(point: EntryPoint) -> Any:
 
 
 def unprefixed(params: Mapping[str, Any], mixin: type[Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the parameters by the mixin's own names, and for each of those the name as it was written."""
+    """Return the parameters by the mixin's own names, and per name as it was written."""
     known = mixin.Parameters.model_fields
     written = {}
     for name in params:

@@ -1,5 +1,16 @@
 """Risk rules as a part of Backtrader's broker, so that a backtest, paper and the engine know the same ones.
 
+The broker is the one place that every order passes, the strategy's and ours, and passes again when it
+fills. A rule that stood before the broker would not see the fill; one that stood in the strategy could be
+forgotten by it. Its counters are plain attributes of the broker, so they are in the state like its cash:
+after a restart or a replay a limit has counted exactly the fills that are in the ledger.
+
+What is true between any two bars: the sizes of all waiting entries are within the limits together with
+what is open (every one was asked when it came, with the others counted in), and every position of a
+guarded bot has its protective orders or has changed at this bar. There is no moment at which a position
+stands without protection and a bar can fill something: protection is placed at the end of the same `next`
+in which the position changed.
+
 Entries. An order, or the part of it, that would open or enlarge a position is an entry; what reduces one is
 an exit and is never refused. An entry beyond a limit is Rejected at once; its info says `refused_by` and
 `reason`. An order that reverses a position and may not open the other one is cut to the part that closes.
@@ -268,7 +279,7 @@ class RiskBroker(bt.brokers.BackBroker):  # type: ignore[misc]  # Backtrader has
             order.addinfo(logic=RISK, reason=reason)
             self._ocoize(order, stop)
             stop = order
-            # By the class and not by self: whoever stops a bot from trading must not leave it unprotected.
+            # By the class and not by self: a bot that is stopped from trading must not be left unprotected.
             # It closes what is there and needs no cash. Accepted at once, it can be withdrawn at once.
             RiskBroker.submit(self, order, check=False)
 

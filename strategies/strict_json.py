@@ -68,9 +68,9 @@ def _copied(value: Any, path: str, depth: int, faults: list[Fault]) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             _check_text(key, path or WHOLE, faults)
-        return {key: _copied(each, _join(path, key), depth + 1, faults) for key, each in value.items()}
+        return {key: _copied(item, _join(path, key), depth + 1, faults) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_copied(each, _join(path, index), depth + 1, faults) for index, each in enumerate(value)]
+        return [_copied(item, _join(path, index), depth + 1, faults) for index, item in enumerate(value)]
     if isinstance(value, str):
         _check_text(value, path, faults)
     elif isinstance(value, float) and value - value != 0:
@@ -87,6 +87,8 @@ def _join(path: str, part: object) -> str:
 def _check_text(text: object, path: str, faults: list[Fault]) -> None:
     if not isinstance(text, str):
         faults.append(Fault(path, f"the key {text!r}", "keys that are text"))
-    elif "\0" in text or not text.isprintable() or any("\ud800" <= each <= "\udfff" for each in text):
+    elif (
+        "\0" in text or not text.isprintable() or any("\ud800" <= character <= "\udfff" for character in text)
+    ):
         # PostgreSQL keeps no NUL, UTF-8 no half surrogate, and a log line no line break.
         faults.append(Fault(path, shown(text), "printable characters"))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from jobs.command.endings import CommandFailed, Ending
 from jobs.defaults import DATABASE_URL, DATABASES, SETTINGS_FILE, SETTLE_MS
 from jobs.desk.outline import HIDDEN
-from persistence.console import Console, open_console
+from persistence.console import Console
 
 PASSWORD_OPTION: Final = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
 
@@ -34,7 +34,7 @@ def opened(arguments: argparse.Namespace) -> Console:
     """Open the database that the options name. Raises DatabaseUnavailable, CommandFailed (usage)."""
     url = database_url(arguments.db, arguments.config)
     expect_url(url)
-    return open_console(url)
+    return Console(url)
 
 
 def expect_url(url: str) -> None:

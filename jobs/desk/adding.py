@@ -25,7 +25,7 @@ class Columns:
 def has_bots(database: OpenDatabase) -> bool:
     """Whether there is any bot, of any user."""
     with database.read() as transaction:
-        return bool(bots.revisions(transaction))
+        return bool(bots.standing(transaction))
 
 
 def add(
@@ -50,7 +50,7 @@ def add(
         raise NotYours(f"{actor.name} may add bots of user {actor.user_id} only, not of user {user_id}")
     with database.write() as transaction:
         # Looked at inside the transaction: two services that start together add their bots once.
-        if to_empty and bots.revisions(transaction):
+        if to_empty and bots.standing(transaction):
             return ()
         return tuple(
             bots.add_bot(

@@ -49,9 +49,9 @@ class SharedBreakers:
         return CLOSED if row is None else Breaker(row.failures, row.opened_at, row.open_for, row.reason)
 
     def save(self, exchange: str, breaker: Breaker) -> None:
-        row = BreakerRow(breaker.failures, breaker.opened_at, breaker.open_for, breaker.reason)
+        row = BreakerRow(exchange, breaker.failures, breaker.opened_at, breaker.open_for, breaker.reason)
         with self.database.write() as connection:
-            write_breaker(connection, exchange, row)
+            write_breaker(connection, row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,79 +1,69 @@
 """The guard of a batch: move versions by compare and swap, and the bots' own rows with them.
 
-PostgreSQL does it in one statement. Locks are taken in the order of ids, so two batches that overlap
-wait for one another and do not deadlock. SQLite has one writer at a time: what was read under
-BEGIN IMMEDIATE still holds when it is written.
+What is true between any two calls: the version in `bot_states` is the number of bars that were stepped
+and committed, and nothing of a step is in the ledger unless its version went through here. A `Move`
+names the version and the revision that its work was begun on; it goes through if both are still the
+ones in the database, so of two workers who stepped the same bar one finds nothing to move, as does a
+step that was begun before an edit.
+
+The comparison and the write have to be one action, or a second writer fits in between.
+
+- PostgreSQL: one statement. `held` locks the bots' rows in the order of ids (two batches that overlap
+  wait for one another and do not deadlock) and is what the revision is compared in: an edit that
+  commits while we wait for the lock is seen, because the row is read again once it is locked. `moved`
+  compares the version of the state, `born` inserts the first one and yields to a competitor who did.
+- SQLite: there is one writer at a time, so what was read under BEGIN IMMEDIATE still holds when it is
+  written, and two plain statements do.
+
+The row of the bot is locked from here to the commit: heartbeat, balance and the count of errors in it
+are those of the step, and an edit waits for the step or makes it stale.
+
+| the process dies ... | what the next run sees |
+|---|---|
+| before, in or after these statements, before COMMIT | the version as it was: the same bars are due |
+| after COMMIT | the version ahead, and with it the whole page (`persistence.ledger.pages`) |
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, reduce
-from typing import Final
+from functools import cache
 
-from persistence.money import EXACT, money, read_money, text_of
-from persistence.setwise import arrays, ids_of, in_ids
-from persistence.transaction import Transaction, is_sqlite, moment, run
+from persistence.columns import names_of, read_rows, selected
+from persistence.money import EXACT, plain_text
+from persistence.rows import STATES, StateRow
+from persistence.setwise import given_rows, ids_of, in_ids, parameters_of, upsert
+from persistence.transaction import Transaction, is_sqlite, moment, run, run_many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """One bot from `from_version` to `version`; `value` is its equity, `gains` the P&L of closed trades."""
+class Move(StateRow):
+    """A bot's next state, and where it must stand for it.
 
-    bot_id: int
+    `revision` None leaves edits of the row unguarded. `balance` is its equity, `gain` the sum of the
+    net P&L of the trades that it closed.
+    """
+
     revision: int | None
     from_version: int
-    version: int
-    last_bar: int
-    first_bar: int | None
-    trade_from: int | None
-    configuration: str
-    fingerprint: str
-    state: bytes
-    value: float
-    gains: tuple[float, ...]
-
-    @property
-    def gain(self) -> Decimal:
-        return reduce(EXACT.add, map(money, self.gains), Decimal(0))
-
-
-# Written as they are into bot_states.
-STATE: Final = (
-    ("version", "int"),
-    ("last_bar", "int"),
-    ("first_bar", "int"),
-    ("trade_from", "int"),
-    ("configuration", "text"),
-    ("fingerprint", "text"),
-    ("state", "bytes"),
-)
-NAMES: Final = ", ".join(name for name, _ in STATE)
+    balance: Decimal
+    gain: Decimal
 
 
 def move(transaction: Transaction, moves: Sequence[Move], *, now_ms: int) -> dict[int, bool]:
     """Move every bot that is where its Move begins; return id -> whether its configuration is a new one."""
     if is_sqlite(transaction):
         return _move_sqlite(transaction, moves, now_ms)
-    return _move_postgresql(transaction, moves, now_ms)
-
-
-GIVEN: Final = (
-    ("bot_id", "int"),
-    ("revision", "int"),
-    ("from_version", "int"),
-    *STATE,
-    ("balance", "money"),
-    ("gain", "money"),
-)
+    given = parameters_of(transaction, Move, moves) | {"now": moment(transaction, now_ms)}
+    return dict(iter(transaction.exec_driver_sql(_move_sql(), given)))
 
 
 @cache
 def _move_sql() -> str:
-    names = ", ".join(f"n.{name}" for name, _ in GIVEN)
-    sets = ", ".join(f"{name} = n.{name}" for name, _ in STATE)
+    names = names_of(StateRow)
+    sets = ", ".join(f"{name} = n.{name}" for name in names.split(", "))
     return f"""
-WITH n AS MATERIALIZED (SELECT {names} FROM {arrays(GIVEN)}),
+WITH n AS MATERIALIZED ({given_rows(Move)}),
 held AS MATERIALIZED (
   SELECT b.id, s.configuration FROM trading_bots b JOIN n ON n.bot_id = b.id
   LEFT JOIN bot_states s ON s.bot_id = b.id
@@ -86,61 +76,61 @@ moved AS (
   RETURNING s.bot_id, held.configuration IS DISTINCT FROM n.configuration AS is_new
 ),
 born AS (
-  INSERT INTO bot_states (bot_id, {NAMES})
-  SELECT n.bot_id, {", ".join(f"n.{name}" for name, _ in STATE)} FROM n JOIN held ON held.id = n.bot_id
+  INSERT INTO bot_states ({names})
+  SELECT {", ".join(f"n.{name}" for name in names.split(", "))} FROM n JOIN held ON held.id = n.bot_id
   WHERE n.from_version = 0 ON CONFLICT (bot_id) DO NOTHING RETURNING bot_id, true AS is_new
 )
-UPDATE trading_bots b SET last_heartbeat = %(now)s, current_balance = n.balance::numeric,
-  total_pnl = b.total_pnl + n.gain::numeric, error_count = 0, last_error = NULL, retry_at = NULL
+UPDATE trading_bots b SET last_heartbeat = %(now)s, current_balance = n.balance,
+  total_pnl = b.total_pnl + n.gain, error_count = 0, last_error = NULL, retry_at = NULL
 FROM (SELECT bot_id, is_new FROM moved UNION ALL SELECT bot_id, is_new FROM born) AS done
 JOIN n USING (bot_id)
 WHERE b.id = done.bot_id
 RETURNING b.id, done.is_new"""
 
 
-def _move_postgresql(transaction: Transaction, moves: Sequence[Move], now_ms: int) -> dict[int, bool]:
-    parameters: dict[str, object] = {
-        name: [getattr(each, name) for each in moves] for name, _ in GIVEN if name not in {"balance", "gain"}
-    }
-    parameters["balance"] = [text_of(each.value) for each in moves]
-    parameters["gain"] = [str(each.gain) for each in moves]
-    parameters["now"] = moment(transaction, now_ms)
-    rows = transaction.exec_driver_sql(_move_sql(), parameters)
-    return {int(row[0]): bool(row[1]) for row in rows}
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a move is compared with."""
+
+    id: int
+    revision: int
+    version: int
+    configuration: str | None
+    total_pnl: Decimal
+
+    def is_begin_of(self, move_: Move) -> bool:
+        return self.version == move_.from_version and move_.revision in {None, self.revision}
 
 
 def _move_sqlite(transaction: Transaction, moves: Sequence[Move], now_ms: int) -> dict[int, bool]:
-    found = {
-        int(row[0]): row
-        for row in run(
-            transaction,
-            "SELECT b.id, b.revision, coalesce(s.version, 0), s.configuration, b.total_pnl"
-            " FROM trading_bots b LEFT JOIN bot_states s ON s.bot_id = b.id"
-            f" WHERE b.id {in_ids(transaction)}",
-            {"ids": ids_of(transaction, [each.bot_id for each in moves])},
-        )
-    }
-    going = [each for each in moves if each.bot_id in found and _is_at(found[each.bot_id], each)]
-    if not going:
-        return {}
-    transaction.exec_driver_sql(
-        f"INSERT INTO bot_states (bot_id, {NAMES}) VALUES (?{', ?' * len(STATE)})"
-        " ON CONFLICT (bot_id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name, _ in STATE),
-        [(each.bot_id, *(getattr(each, name) for name, _ in STATE)) for each in going],
+    columns = selected(
+        Found, "sqlite", "b", version="coalesce(s.version, 0)", configuration="s.configuration"
     )
+    rows = run(
+        transaction,
+        f"SELECT {columns} FROM trading_bots b LEFT JOIN bot_states s ON s.bot_id = b.id"
+        f" WHERE b.id {in_ids(transaction)}",
+        {"ids": ids_of(transaction, [wanted.bot_id for wanted in moves])},
+    )
+    found = {bot.id: bot for bot in read_rows(rows, Found)}
+    going = [
+        wanted for wanted in moves if wanted.bot_id in found and found[wanted.bot_id].is_begin_of(wanted)
+    ]
+    upsert(transaction, STATES, going)
     now = moment(transaction, now_ms)
-    transaction.exec_driver_sql(
-        "UPDATE trading_bots SET last_heartbeat = ?, current_balance = ?, total_pnl = ?,"
-        " error_count = 0, last_error = NULL, retry_at = NULL WHERE id = ?",
-        [(now, text_of(each.value), _total(found[each.bot_id][4], each.gain), each.bot_id) for each in going],
+    run_many(
+        transaction,
+        "UPDATE trading_bots SET last_heartbeat = :now, current_balance = :balance, total_pnl = :total,"
+        " error_count = 0, last_error = NULL, retry_at = NULL WHERE id = :id",
+        [
+            {
+                "now": now,
+                "balance": plain_text(gone.balance),
+                # Added in Decimal: SQLite's own sum would go through doubles.
+                "total": plain_text(EXACT.add(found[gone.bot_id].total_pnl, gone.gain)),
+                "id": gone.bot_id,
+            }
+            for gone in going
+        ],
     )
-    return {each.bot_id: found[each.bot_id][3] != each.configuration for each in going}
-
-
-def _is_at(row: Sequence[object], move_: Move) -> bool:
-    return row[2] == move_.from_version and move_.revision in {None, row[1]}
-
-
-def _total(before: object, gain: Decimal) -> str:
-    """Add in Decimal: SQLite's own SUM would go through doubles."""
-    return format(EXACT.add(read_money(before) or Decimal(0), gain), "f")
+    return {gone.bot_id: found[gone.bot_id].configuration != gone.configuration for gone in going}

@@ -1,61 +1,29 @@
 """The owner of what steps leave behind: bot_steps, orders, trading_trades, trading_positions.
 
 Written set-wise by `persistence.ledger.steps`, after its guard. Read by `persistence.ledger.history`.
+
+Every number in a key is the bot's own (its bars, its orders, its trades), none is the database's: the
+same bars make the same rows, whichever run wrote them and however it cut them into transactions. The
+rows are all made before the first statement runs, so that a step which the ledger cannot hold is found
+while nothing of its batch is written.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 from persistence.database_errors import UnsavableStep
-from persistence.ledger.advance import Advance
-from persistence.money import text_of, text_or_none
-from persistence.setwise import Target, write_rows
-from persistence.transaction import Transaction, is_sqlite
+from persistence.ledger.advance import Advance, Stepped
+from persistence.money import money, money_or_none, plain_text, text_of
+from persistence.rows import ORDERS, POSITIONS, STEPS, TRADES, OrderRow, PositionRow, StepRow, TradeRow
+from persistence.setwise import insert, upsert
+from persistence.transaction import Transaction, is_sqlite, run_many
 from strategies.values import OrderEvent, Step, TradeEvent
 
-Cells = tuple[Any, ...]
-
-STEPS: Final = Target(
-    "bot_steps",
-    (
-        ("bot_id", "int"), ("bar", "int"), ("version", "int"), ("cash", "money"), ("equity", "money"),
-        ("positions", "text"), ("orders", "int"), ("trades", "int"), ("trading", "flag"),
-        ("decided_at", "moment"), ("took_ms", "double"),
-    ),
-)  # fmt: skip
-ORDERS: Final = Target(
-    "orders",
-    (
-        ("bot_id", "int"), ("number", "int"), ("client_order_id", "text"), ("symbol", "text"),
-        ("feed", "text"), ("side", "text"), ("exectype", "text"), ("size", "money"), ("price", "money"),
-        ("pricelimit", "money"), ("status", "text"), ("bar", "int"), ("updated_bar", "int"),
-        ("executed_size", "money"), ("executed_price", "money"), ("executed_bar", "int"),
-        ("commission", "money"), ("pnl", "money"), ("tradeid", "int"), ("parent", "int"), ("info", "text"),
-    ),
-    ("bot_id", "number"),
-    keep=("client_order_id", "bar"),
-)  # fmt: skip
-TRADES: Final = Target(
-    "trading_trades",
-    (
-        ("bot_id", "int"), ("number", "int"), ("symbol", "text"), ("feed", "text"), ("side", "text"),
-        ("quantity", "money"), ("entry_bar", "int"), ("entry_time", "moment"), ("entry_price", "money"),
-        ("exit_bar", "int"), ("exit_time", "moment"), ("exit_price", "money"), ("entry_order", "int"),
-        ("exit_order", "int"), ("commission", "money"), ("gross_pnl", "money"), ("net_pnl", "money"),
-        ("entry_logic", "text"), ("exit_logic", "text"), ("exit_reason", "text"), ("bars", "int"),
-    ),
-    ("bot_id", "number"),
-)  # fmt: skip
-POSITIONS: Final = Target(
-    "trading_positions",
-    (
-        ("bot_id", "int"), ("number", "int"), ("symbol", "text"), ("feed", "text"), ("side", "text"),
-        ("quantity", "money"), ("price", "money"), ("opened_bar", "int"), ("closed_bar", "int"),
-    ),
-    ("bot_id", "number"),
-)  # fmt: skip
+# Decided once, at the first notification; a later one speaks of a later bar.
+DECIDED_ONCE: Final = ("client_order_id", "bar")
 
 
 def client_order_id(bot_id: int, bar: int, number: int) -> str:
@@ -67,21 +35,33 @@ def client_order_id(bot_id: int, bar: int, number: int) -> str:
     return f"ob-{bot_id}-{bar // 1_000}-{number}"
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a bot holds on a feed after its last step: quantity without a sign, average price."""
+
+    bot_id: int
+    feed: str
+    quantity: Decimal
+    price: Decimal
+
+
 @dataclass(slots=True)
 class Pages:
     """The rows of a bot. What is said twice of an order, trade or position is kept as it was said last."""
 
-    steps: list[Cells] = field(default_factory=list)
-    orders: dict[int, Cells] = field(default_factory=dict)
-    trades: dict[int, Cells] = field(default_factory=dict)
-    positions: dict[int, Cells] = field(default_factory=dict)
-    held: list[Cells] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
+    orders: dict[int, OrderRow] = field(default_factory=dict)
+    trades: dict[int, TradeRow] = field(default_factory=dict)
+    positions: dict[int, PositionRow] = field(default_factory=dict)
+    held: list[Holding] = field(default_factory=list)
 
 
 def pages_of(advance: Advance, now_ms: int) -> Pages:
     """Return the rows of an advance. Raises UnsavableStep for what has no place in the ledger."""
-    pages = Pages(steps=list(_step_rows(advance, now_ms)), held=_held_rows(advance))
-    for done in advance.steps:
+    pages = Pages(held=_held(advance))
+    took_ms = advance.took_ms / len(advance.steps)
+    for version, done in enumerate(advance.steps, advance.from_version + 1):
+        pages.steps.append(_step_row(advance.bot_id, version, done, now_ms, took_ms))
         for order in done.step.orders:
             pages.orders[order.ref] = _order_row(advance, done.bar, order)
         for trade in done.step.trades:
@@ -93,96 +73,145 @@ def pages_of(advance: Advance, now_ms: int) -> Pages:
 
 def write_pages(transaction: Transaction, pages: Sequence[Pages]) -> None:
     """Write what the steps did. The caller's guard has made sure that it is not there yet."""
-    write_rows(transaction, STEPS, [row for each in pages for row in each.steps])
-    write_rows(transaction, ORDERS, [row for each in pages for row in each.orders.values()])
-    write_rows(transaction, TRADES, [row for each in pages for row in each.trades.values()])
-    write_rows(transaction, POSITIONS, [row for each in pages for row in each.positions.values()])
-    _follow_positions(transaction, [row for each in pages for row in each.held])
+    insert(transaction, STEPS, [row for page in pages for row in page.steps])
+    orders = [row for page in pages for row in page.orders.values()]
+    upsert(transaction, ORDERS, orders, keep=DECIDED_ONCE)
+    upsert(transaction, TRADES, [row for page in pages for row in page.trades.values()])
+    upsert(transaction, POSITIONS, [row for page in pages for row in page.positions.values()])
+    # Last, because a position that grew may have been opened a line above.
+    _follow_positions(transaction, [row for page in pages for row in page.held])
 
 
-def _step_rows(advance: Advance, now_ms: int) -> Iterable[Cells]:
-    took_ms = advance.took_ms / len(advance.steps)
-    for version, done in enumerate(advance.steps, advance.from_version + 1):
-        step = done.step
-        yield (
-            advance.bot_id, done.bar, version, text_of(step.cash), text_of(step.value), _positions_text(step),
-            len({order.ref for order in step.orders}), sum(not trade.is_open for trade in step.trades),
-            done.trading, now_ms, took_ms,
-        )  # fmt: skip
+def _step_row(bot_id: int, version: int, done: Stepped, now_ms: int, took_ms: float) -> StepRow:
+    step = done.step
+    return StepRow(
+        bot_id=bot_id,
+        bar=done.bar,
+        version=version,
+        cash=money(step.cash),
+        equity=money(step.value),
+        positions=_positions_text(step),
+        orders=len({order.ref for order in step.orders}),  # an order may be told of several times
+        trades=len([trade for trade in step.trades if not trade.is_open]),
+        trading=done.trading,
+        decided_at=now_ms,
+        took_ms=took_ms,
+    )
 
 
 def _positions_text(step: Step) -> str:
-    if not step.positions:
+    if not step.positions:  # as nearly always
         return "{}"
-    return json.dumps({each.feed: [text_of(each.size), text_of(each.price)] for each in step.positions})
+    return json.dumps({held.feed: [text_of(held.size), text_of(held.price)] for held in step.positions})
 
 
 def _symbol(advance: Advance, feed: str) -> str:
     return (advance.symbols or {}).get(feed, advance.symbol)
 
 
-def _order_row(advance: Advance, bar: int, order: OrderEvent) -> Cells:
-    return (
-        advance.bot_id, order.ref, client_order_id(advance.bot_id, order.created_at, order.ref),
-        _symbol(advance, order.feed), order.feed, order.side, order.exectype, text_of(order.size),
-        text_or_none(order.price), text_or_none(order.pricelimit), order.status, order.created_at, bar,
-        text_of(order.executed_size), text_of(order.executed_price), order.executed_at,
-        text_of(order.commission), text_of(order.pnl), order.tradeid, order.parent, _info_text(order.info),
-    )  # fmt: skip
+def _order_row(advance: Advance, bar: int, order: OrderEvent) -> OrderRow:
+    return OrderRow(
+        bot_id=advance.bot_id,
+        number=order.ref,
+        client_order_id=client_order_id(advance.bot_id, order.created_at, order.ref),
+        symbol=_symbol(advance, order.feed),
+        feed=order.feed,
+        side=order.side,
+        exectype=order.exectype,
+        size=money(order.size),
+        price=money_or_none(order.price),
+        pricelimit=money_or_none(order.pricelimit),
+        status=order.status,
+        bar=order.created_at,
+        updated_bar=bar,
+        executed_size=money(order.executed_size),
+        executed_price=money(order.executed_price),
+        executed_bar=order.executed_at,
+        commission=money(order.commission),
+        pnl=money(order.pnl),
+        tradeid=order.tradeid,
+        parent=order.parent,
+        info=json.dumps(dict(order.info)) if order.info else "{}",
+    )
 
 
-def _info_text(info: Mapping[str, str]) -> str:
-    return json.dumps(dict(info)) if info else "{}"
-
-
-def _trade_row(advance: Advance, trade: TradeEvent) -> Cells:
+def _trade_row(advance: Advance, trade: TradeEvent) -> TradeRow:
     if trade.exit_price is None or trade.closed_at is None:
         raise UnsavableStep(advance.bot_id, f"trade {trade.ref} is closed without price or bar")
-    return (
-        advance.bot_id, trade.ref, _symbol(advance, trade.feed), trade.feed, _side(trade),
-        text_of(abs(trade.entry_size)), trade.opened_at, trade.opened_at, text_of(trade.entry_price),
-        trade.closed_at, trade.closed_at, text_of(trade.exit_price), trade.entry_order, trade.exit_order,
-        text_of(trade.commission), text_of(trade.pnl), text_of(trade.pnlcomm), trade.entry_info.get("logic"),
-        trade.exit_info.get("logic"), trade.exit_info.get("reason"), trade.bars,
-    )  # fmt: skip
+    return TradeRow(
+        bot_id=advance.bot_id,
+        number=trade.ref,
+        symbol=_symbol(advance, trade.feed),
+        feed=trade.feed,
+        side=_side(trade),
+        quantity=money(abs(trade.entry_size)),
+        entry_bar=trade.opened_at,
+        entry_time=trade.opened_at,
+        entry_price=money(trade.entry_price),
+        exit_bar=trade.closed_at,
+        exit_time=trade.closed_at,
+        exit_price=money(trade.exit_price),
+        entry_order=trade.entry_order,
+        exit_order=trade.exit_order,
+        commission=money(trade.commission),
+        gross_pnl=money(trade.pnl),
+        net_pnl=money(trade.pnlcomm),
+        entry_logic=trade.entry_info.get("logic"),
+        exit_logic=trade.exit_info.get("logic"),
+        exit_reason=trade.exit_info.get("reason"),
+        bars=trade.bars,
+    )
 
 
-def _position_row(advance: Advance, trade: TradeEvent) -> Cells:
-    return (
-        advance.bot_id, trade.ref, _symbol(advance, trade.feed), trade.feed, _side(trade),
-        text_of(abs(trade.size)), text_of(trade.entry_price), trade.opened_at, trade.closed_at,
-    )  # fmt: skip
+def _position_row(advance: Advance, trade: TradeEvent) -> PositionRow:
+    return PositionRow(
+        bot_id=advance.bot_id,
+        number=trade.ref,
+        symbol=_symbol(advance, trade.feed),
+        feed=trade.feed,
+        side=_side(trade),
+        quantity=money(abs(trade.size)),
+        price=money(trade.entry_price),
+        opened_bar=trade.opened_at,
+        closed_bar=trade.closed_at,
+    )
 
 
 def _side(trade: TradeEvent) -> str:
     return "long" if trade.is_long else "short"
 
 
-def _held_rows(advance: Advance) -> list[Cells]:
-    """Return (bot, feed, quantity, price) of feeds on which orders were executed and a position is left.
+def _held(advance: Advance) -> list[Holding]:
+    """Return what is held on feeds on which orders were executed.
 
-    A trade says nothing while it is open, however often it grows or shrinks.
+    A trade says nothing while it is open, however often it grows or shrinks: what the position has
+    become is known from the step's own list.
     """
     touched = {order.feed for done in advance.steps for order in done.step.orders if order.executed_size}
-    last = advance.steps[-1].step
     return [
-        (text_of(abs(each.size)), text_of(each.price), advance.bot_id, each.feed)
-        for each in last.positions
-        if each.feed in touched
+        Holding(advance.bot_id, held.feed, money(abs(held.size)), money(held.price))
+        for held in advance.steps[-1].step.positions
+        if held.feed in touched
     ]
 
 
-def _follow_positions(transaction: Transaction, held: Sequence[Cells]) -> None:
+def _follow_positions(transaction: Transaction, held: Sequence[Holding]) -> None:
     """Set quantity and price of a feed's one open position. With several trades at once it is theirs only."""
-    if not held:
-        return
-    marks = ("?",) * 4 if is_sqlite(transaction) else ("%s",) * 4
-    transaction.exec_driver_sql(
-        "UPDATE trading_positions SET quantity = CAST({} AS {kind}), price = CAST({} AS {kind})"
-        " WHERE bot_id = {} AND feed = {} AND closed_bar IS NULL"
+    number = "TEXT" if is_sqlite(transaction) else "NUMERIC"
+    parameters: list[dict[str, Any]] = [
+        {
+            "bot_id": holding.bot_id,
+            "feed": holding.feed,
+            "quantity": plain_text(holding.quantity),
+            "price": plain_text(holding.price),
+        }
+        for holding in held
+    ]
+    run_many(
+        transaction,
+        f"UPDATE trading_positions SET quantity = CAST(:quantity AS {number}),"
+        f" price = CAST(:price AS {number}) WHERE bot_id = :bot_id AND feed = :feed AND closed_bar IS NULL"
         " AND (SELECT count(*) FROM trading_positions p WHERE p.bot_id = trading_positions.bot_id"
-        " AND p.feed = trading_positions.feed AND p.closed_bar IS NULL) = 1".format(
-            *marks, kind="TEXT" if is_sqlite(transaction) else "NUMERIC"
-        ),
-        list(held),
+        " AND p.feed = trading_positions.feed AND p.closed_bar IS NULL) = 1",
+        parameters,
     )

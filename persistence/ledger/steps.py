@@ -1,14 +1,28 @@
 """The one transaction of a bar: guard first, then state, step, orders, trades, positions and alerts.
 
-`save_steps` runs inside the caller's transaction, for a batch of bots. The guard decides bot by bot:
-the lease's epoch, then the revision of the bot's row and the version of its state (compare and
-swap). Whoever moved the bot, paused, edited or removed it since it was loaded wins; of the stale
-advance nothing is written. The row of the bot stays locked until the commit, so an edit waits for
-the step, or makes it stale, and never slips in between.
+What is true between any two transactions: for every bot, the state with version n, the cursor of its
+n-th bar and the rows of exactly the n bars up to there are in the database. `bot_steps` with its key
+(bot, bar) would refuse a bar's second row; the guard sees to it that it need not.
+
+`save_steps` runs inside the caller's transaction, for a batch of bots, in an order that has no other:
+
+1. The lease (`leases.assert_held`): a service whose epoch is over must not even lock a bot's row.
+2. The rows of all pages are made in memory, so a step that the ledger cannot hold is found, and its bot
+   named, before anything is written: one bot's failure takes only itself out of the batch.
+3. The guard (`guards.move`), bot by bot: revision of the bot's row and version of its state, compared
+   and swapped. Who moved, paused, edited or removed the bot since it was loaded wins. Only this answer
+   says whose pages may be written, so it comes before all of them: written first, a stale step would
+   have to be taken back out of a transaction that it shares with a hundred others.
+4. Pages, configurations and alerts of the bots that moved. Nothing here can be refused for a reason that
+   concerns one bot alone.
+
+The row of a bot stays locked from its guard until the commit, so an edit waits for the step, or makes it
+stale, and never slips in between. Orders leave later, once what decided them is committed.
 
 | the process dies ... | what the next run sees |
 |---|---|
 | anywhere before COMMIT is sent | nothing of it: the same cursor, the same bars are due |
+| with COMMIT sent and its answer lost | all of it or nothing: work begins by reading the version |
 | after | all of it: version and cursor are ahead |
 
 Rows are numbered by bot, bar and the bot's own order and trade numbers: however bars are cut into
@@ -16,19 +30,20 @@ transactions, the same rows come out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from decimal import Decimal
+from functools import cache, reduce
 from hashlib import blake2b
-from typing import Any
 
-from persistence.bots import bot_columns, bot_of
-from persistence.database_errors import StaleState
+from persistence.columns import read_joined, selected
 from persistence.leases import Fence, assert_held
 from persistence.ledger import guards
 from persistence.ledger.advance import Advance, Loaded
 from persistence.ledger.pages import pages_of, write_pages
+from persistence.money import EXACT, money
 from persistence.notifications import enqueue
-from persistence.setwise import ids_of, in_ids
-from persistence.transaction import Transaction, is_sqlite, run
+from persistence.rows import CONFIGURATIONS, Bot, ConfigurationRow
+from persistence.setwise import ids_of, in_ids, insert_new
+from persistence.transaction import Transaction, run
 
 
 def load(
@@ -37,25 +52,13 @@ def load(
     """Return the bots that exist, by id; without the states of versions in `known` (bot id -> version)."""
     ids = list(dict.fromkeys(bot_ids))
     versions = [(known or {}).get(bot_id, -1) for bot_id in ids]
-    sqlite = is_sqlite(transaction)
-    parameters: dict[str, Any] = {"ids": ids_of(transaction, ids), "known": ids_of(transaction, versions)}
+    parameters = {"ids": ids_of(transaction, ids), "known": ids_of(transaction, versions)}
     loaded = []
-    for row in run(transaction, _load_sql("sqlite" if sqlite else "postgresql"), parameters):
-        version, last_bar, state, first_bar, trade_from, config, fingerprint = row[-7:]
-        bot = bot_of(row)
-        loaded.append(
-            Loaded(
-                bot=bot,
-                version=version or 0,
-                last_bar=last_bar,
-                state=None if state is None else bytes(state),
-                first_bar=first_bar,
-                trade_from=trade_from,
-                # Left out of the answer where it is the row's own, as it nearly always is.
-                state_config=bot.config if config is None and version else config,
-                fingerprint=fingerprint,
-            )
-        )
+    answer = run(transaction, _load_sql(transaction.dialect.name), parameters)
+    for bot, found in read_joined(answer, Bot, Loaded):
+        if found["state_config"] is None and found["version"]:
+            found["state_config"] = bot.config
+        loaded.append(Loaded(bot=bot, **found))
     return tuple(loaded)
 
 
@@ -63,16 +66,21 @@ def load(
 def _load_sql(dialect: str) -> str:
     pairs = (
         "(SELECT i.value AS id, v.value AS version FROM json_each(:ids) i"
-        " JOIN json_each(:known) v ON v.key = i.key)"
+        " JOIN json_each(:known) v ON v.key = i.key) AS k"
         if dialect == "sqlite"
-        else "unnest(CAST(:ids AS BIGINT[]), CAST(:known AS BIGINT[]))"
+        else "unnest(CAST(:ids AS BIGINT[]), CAST(:known AS BIGINT[])) AS k(id, version)"
     )
-    name = "k" if dialect == "sqlite" else "k(id, version)"
+    start = selected(
+        Loaded,
+        dialect,
+        "s",
+        version="coalesce(s.version, 0)",
+        state="CASE WHEN s.version = k.version THEN NULL ELSE s.state END",
+        # Left out of the answer where it is the row's own, as it nearly always is.
+        state_config="CASE WHEN c.config = CAST(b.config AS TEXT) THEN NULL ELSE c.config END",
+    )
     return (
-        f"SELECT {bot_columns(dialect)}, s.version, s.last_bar,"
-        " CASE WHEN s.version = k.version THEN NULL ELSE s.state END, s.first_bar, s.trade_from,"
-        " CASE WHEN c.config = CAST(b.config AS TEXT) THEN NULL ELSE c.config END, s.fingerprint"
-        f" FROM {pairs} AS {name} JOIN trading_bots b ON b.id = k.id"
+        f"SELECT {selected(Bot, dialect, 'b')}, {start} FROM {pairs} JOIN trading_bots b ON b.id = k.id"
         " LEFT JOIN bot_states s ON s.bot_id = b.id LEFT JOIN configurations c ON c.digest = s.configuration"
         " ORDER BY b.id"
     )
@@ -98,14 +106,8 @@ def save_steps(
     _keep_configurations(transaction, [advance for advance in ordered if moved.get(advance.bot_id)])
     saved = [advance for advance in ordered if advance.bot_id in moved]
     write_pages(transaction, [pages[advance.bot_id] for advance in saved])
-    enqueue(transaction, [each for advance in saved for each in advance.notifications], now_ms=now_ms)
+    enqueue(transaction, [alert for advance in saved for alert in advance.notifications], now_ms=now_ms)
     return frozenset(moved)
-
-
-def save_step(transaction: Transaction, advance: Advance, *, now_ms: int, fence: Fence | None = None) -> None:
-    """Write one advance. Raises StaleState (write nothing more then), or LeaseLost."""
-    if not save_steps(transaction, (advance,), now_ms=now_ms, fence=fence):
-        raise StaleState(advance.bot_id)
 
 
 def digest_of(config: str) -> str:
@@ -114,6 +116,9 @@ def digest_of(config: str) -> str:
 
 def _guarded(advance: Advance) -> guards.Move:
     last = advance.steps[-1]
+    gains = (
+        money(trade.pnlcomm) for done in advance.steps for trade in done.step.trades if not trade.is_open
+    )
     return guards.Move(
         bot_id=advance.bot_id,
         revision=advance.revision,
@@ -125,22 +130,16 @@ def _guarded(advance: Advance) -> guards.Move:
         configuration=digest_of(advance.config),
         fingerprint=advance.fingerprint,
         state=last.step.state,
-        value=last.step.value,
-        gains=tuple(
-            trade.pnlcomm for done in advance.steps for trade in done.step.trades if not trade.is_open
-        ),
+        balance=money(last.step.value),
+        # In Decimal and exact, so that the sum does not depend on how bars are cut into transactions.
+        gain=reduce(EXACT.add, gains, Decimal(0)),
     )
 
 
 def _keep_configurations(transaction: Transaction, advances: Sequence[Advance]) -> None:
     """Keep the texts that states were computed with, where a state has a new one."""
-    for config in sorted({advance.config for advance in advances}):
-        run(
-            transaction,
-            "INSERT INTO configurations (digest, config) VALUES (:digest, :config)"
-            " ON CONFLICT (digest) DO NOTHING",
-            {"digest": digest_of(config), "config": config},
-        )
+    texts = sorted({advance.config for advance in advances})
+    insert_new(transaction, CONFIGURATIONS, [ConfigurationRow(digest_of(config), config) for config in texts])
 
 
 def trading_flags(transaction: Transaction, bot_id: int, first_bar: int) -> tuple[tuple[int, bool], ...]:
@@ -150,7 +149,7 @@ def trading_flags(transaction: Transaction, bot_id: int, first_bar: int) -> tupl
         "SELECT bar, trading FROM bot_steps WHERE bot_id = :id AND bar >= :first ORDER BY bar",
         {"id": bot_id, "first": first_bar},
     )
-    return tuple((int(row[0]), bool(row[1])) for row in rows)
+    return tuple((bar, bool(trading)) for bar, trading in rows)
 
 
 def count_trades(transaction: Transaction, bot_ids: Collection[int]) -> dict[int, int]:
@@ -160,4 +159,4 @@ def count_trades(transaction: Transaction, bot_ids: Collection[int]) -> dict[int
         f"SELECT bot_id, count(*) FROM trading_trades WHERE bot_id {in_ids(transaction)} GROUP BY bot_id",
         {"ids": ids_of(transaction, bot_ids)},
     )
-    return {int(row[0]): int(row[1]) for row in rows}
+    return dict(iter(rows))

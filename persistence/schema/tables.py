@@ -1,4 +1,9 @@
-"""Every table, once. The migrations build them; a test compares the two on both databases.
+"""Every table as SQLAlchemy knows it, to compare with what the migrations build.
+
+The columns are those of the rows' dataclasses (`persistence.columns`); what stands here is only what a
+row does not say: defaults, checks, indexes, foreign keys, how rows are numbered. A test compares these
+tables with what the migrations build, on both databases, so a column that was added in one place only
+fails it.
 
 Keys are natural (bot, bar, number), so a run that was killed writes the rows of one that was not.
 What may differ between two such runs is listed in `TIMING_COLUMNS` and `OPERATIONAL_TABLES`.
@@ -12,7 +17,40 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from persistence.rows import ORDER_STATUSES, STATUSES
+from persistence.audit import AUDIT
+from persistence.bars import BARS
+from persistence.breakers import BREAKERS
+from persistence.columns import (
+    BYTES,
+    DOUBLE,
+    FLAG,
+    INT,
+    JSON,
+    MOMENT,
+    MONEY,
+    NAME,
+    SMALL,
+    TEXT,
+    Column,
+    Kind,
+    Table,
+    columns_of,
+)
+from persistence.leases import LEASES
+from persistence.notifications import NOTIFICATIONS
+from persistence.rows import (
+    BOTS,
+    CONFIGURATIONS,
+    ERRORS,
+    ORDER_STATUSES,
+    ORDERS,
+    POSITIONS,
+    STATES,
+    STATUSES,
+    STEPS,
+    TRADES,
+)
+from persistence.runs import RUNS
 from persistence.schema.column_types import JsonText, Moment, Money
 
 NAMES: Final = {
@@ -59,255 +97,123 @@ def _now_postgresql(element: utc_now, compiler: SQLCompiler, **options: Any) -> 
     return "now()"
 
 
-def _listed(column: str, values: tuple[str, ...], name: str) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=name)
+BIG_KEY: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers INTEGER keys only
+TYPES: Final[Mapping[Kind, Any]] = {
+    INT: sa.BigInteger,
+    SMALL: sa.Integer,
+    TEXT: sa.Text,
+    NAME: sa.String(191),
+    FLAG: sa.Boolean,
+    DOUBLE: sa.Double,
+    BYTES: sa.LargeBinary,
+    JSON: JsonText,
+    MONEY: Money,
+    MOMENT: Moment,
+}
 
 
-def _bot_and(name: str) -> tuple[sa.Column[Any], sa.Column[Any]]:
-    """Return the two columns of a natural key; the ledger outlives its bot, so it refers to no row."""
-    return (
-        sa.Column("bot_id", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False),
+def _table(
+    table: Table[Any],
+    *further: sa.schema.SchemaItem,
+    defaults: Mapping[str, Any] | None = None,
+    numbered: bool = False,
+    **options: Any,
+) -> sa.Table:
+    """Return a table of the row's columns; `numbered` puts the number that the database gives in front."""
+
+    def column(one: Column) -> sa.Column[Any]:
+        return sa.Column(
+            one.name,
+            TYPES[one.kind],
+            primary_key=one.name in table.key,
+            autoincrement=False,  # nor does a natural key of one number count by itself
+            nullable=one.nullable,
+            server_default=(defaults or {}).get(one.name),
+        )
+
+    number = [sa.Column("id", BIG_KEY, sa.Identity(), primary_key=True)] if numbered else []
+    columns = [column(one) for one in columns_of(table.row) if not (numbered and one.name == "id")]
+    return sa.Table(
+        table.name, metadata, *number, *columns, *further, sqlite_autoincrement=numbered, **options
     )
 
 
-BIG_KEY: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers INTEGER keys only
+def _listed(column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=column)
 
-trading_bots: Final = sa.Table(
-    "trading_bots",
-    metadata,
-    sa.Column("id", BIG_KEY, sa.Identity(), primary_key=True),
-    sa.Column("user_id", sa.BigInteger, nullable=False, server_default=sa.text("1")),
-    sa.Column("type", sa.Text, nullable=False, server_default="paper"),
-    sa.Column("enabled", sa.Boolean(), nullable=False, server_default=sa.true()),
-    sa.Column("paused", sa.Boolean(), nullable=False, server_default=sa.false()),
-    sa.Column("status", sa.Text, nullable=False, server_default="stopped"),
-    sa.Column("schedule", sa.Text),
-    sa.Column("config", JsonText, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False, server_default=sa.text("1")),
-    sa.Column("started_at", Moment),
-    sa.Column("stopped_at", Moment),
-    sa.Column("resumed_at", Moment),
-    sa.Column("last_heartbeat", Moment),
-    sa.Column("error_count", sa.Integer, nullable=False, server_default=sa.text("0")),
-    sa.Column("last_error", sa.Text),
-    sa.Column("retry_at", Moment),
-    sa.Column("current_balance", Money),
-    sa.Column("total_pnl", Money, nullable=False, server_default=sa.text("'0'")),
-    sa.Column("description", sa.Text, nullable=False, server_default=""),
-    sa.Column("edited_by", sa.Text),
-    sa.Column("edit_reason", sa.Text),
-    sa.Column("created_at", Moment, nullable=False, server_default=utc_now()),
-    sa.Column("updated_at", Moment, nullable=False, server_default=utc_now()),
-    _listed("type", ("paper", "live"), "type"),
-    _listed("status", STATUSES, "status"),
+
+def _index_of_few(name: str, column: str, condition: str) -> sa.Index:
+    """Return an index of the rows that are still looked for, which are few however old the table is."""
+    where = sa.text(condition)
+    return sa.Index(name, column, postgresql_where=where, sqlite_where=where)
+
+
+trading_bots: Final = _table(
+    BOTS,
+    _listed("type", "paper", "live"),
+    _listed("status", *STATUSES),
+    # SQLite has no booleans: without a check it would take any number or text for one.
     sa.CheckConstraint("enabled IN (true, false)", name="enabled"),
     sa.CheckConstraint("paused IN (true, false)", name="paused"),
     sa.Index("ix_trading_bots_user_id", "user_id"),
-    sqlite_autoincrement=True,  # a number is never used again: order ids at exchanges are made from it
+    # What a plain `INSERT INTO trading_bots (config)` leaves out.
+    defaults={
+        "user_id": sa.text("1"),
+        "type": "paper",
+        "enabled": sa.true(),
+        "paused": sa.false(),
+        "status": "stopped",
+        "revision": sa.text("1"),
+        "error_count": sa.text("0"),
+        "total_pnl": sa.text("'0'"),
+        "description": "",
+        "created_at": utc_now(),
+        "updated_at": utc_now(),
+    },
+    numbered=True,  # a number is never used again: order ids at exchanges are made from it
 )
-
-bot_states: Final = sa.Table(
-    "bot_states",
-    metadata,
-    sa.Column(
-        "bot_id",
-        sa.BigInteger,
-        sa.ForeignKey("trading_bots.id", ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("last_bar", sa.BigInteger, nullable=False),
-    sa.Column("first_bar", sa.BigInteger),
-    sa.Column("trade_from", sa.BigInteger),
-    sa.Column("configuration", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("state", sa.LargeBinary, nullable=False),
+bot_states: Final = _table(
+    STATES,
+    sa.ForeignKeyConstraint(["bot_id"], ["trading_bots.id"], ondelete="CASCADE"),
     sa.CheckConstraint("version > 0", name="version"),
 )
-
-# What states were computed with, each text once under its digest: the last good one of every bot.
-configurations: Final = sa.Table(
-    "configurations",
-    metadata,
-    sa.Column("digest", sa.Text, primary_key=True),
-    sa.Column("config", sa.Text, nullable=False),
-)
-
-bot_steps: Final = sa.Table(
-    "bot_steps",
-    metadata,
-    *_bot_and("bar"),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("cash", Money, nullable=False),
-    sa.Column("equity", Money, nullable=False),
-    sa.Column("positions", sa.Text, nullable=False),
-    sa.Column("orders", sa.Integer, nullable=False),
-    sa.Column("trades", sa.Integer, nullable=False),
-    sa.Column("trading", sa.Boolean, nullable=False),
-    sa.Column("decided_at", Moment, nullable=False),
-    sa.Column("took_ms", sa.Double, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-orders: Final = sa.Table(
-    "orders",
-    metadata,
-    *_bot_and("number"),
-    sa.Column("client_order_id", sa.Text, nullable=False),
-    sa.Column("symbol", sa.Text, nullable=False),
-    sa.Column("feed", sa.Text, nullable=False),
-    sa.Column("side", sa.Text, nullable=False),
-    sa.Column("exectype", sa.Text, nullable=False),
-    sa.Column("size", Money, nullable=False),
-    sa.Column("price", Money),
-    sa.Column("pricelimit", Money),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("bar", sa.BigInteger, nullable=False),
-    sa.Column("updated_bar", sa.BigInteger, nullable=False),
-    sa.Column("executed_size", Money, nullable=False),
-    sa.Column("executed_price", Money, nullable=False),
-    sa.Column("executed_bar", sa.BigInteger),
-    sa.Column("commission", Money, nullable=False),
-    sa.Column("pnl", Money, nullable=False),
-    sa.Column("tradeid", sa.BigInteger, nullable=False),
-    sa.Column("parent", sa.BigInteger),
-    sa.Column("info", sa.Text, nullable=False),
+configurations: Final = _table(CONFIGURATIONS)
+# The ledger outlives its bot, so it refers to no row of `trading_bots`.
+bot_steps: Final = _table(STEPS, sqlite_with_rowid=False)
+orders: Final = _table(
+    ORDERS,
     sa.UniqueConstraint("client_order_id"),
-    _listed("side", ("buy", "sell"), "side"),
-    _listed("status", ORDER_STATUSES, "status"),
+    _listed("side", "buy", "sell"),
+    _listed("status", *ORDER_STATUSES),
     sqlite_with_rowid=False,
 )
-
-trading_trades: Final = sa.Table(
-    "trading_trades",
-    metadata,
-    *_bot_and("number"),
-    sa.Column("symbol", sa.Text, nullable=False),
-    sa.Column("feed", sa.Text, nullable=False),
-    sa.Column("side", sa.Text, nullable=False),
-    sa.Column("quantity", Money, nullable=False),
-    sa.Column("entry_bar", sa.BigInteger, nullable=False),
-    sa.Column("entry_time", Moment, nullable=False),
-    sa.Column("entry_price", Money, nullable=False),
-    sa.Column("exit_bar", sa.BigInteger, nullable=False),
-    sa.Column("exit_time", Moment, nullable=False),
-    sa.Column("exit_price", Money, nullable=False),
-    sa.Column("entry_order", sa.BigInteger, nullable=False),
-    sa.Column("exit_order", sa.BigInteger),
-    sa.Column("commission", Money, nullable=False),
-    sa.Column("gross_pnl", Money, nullable=False),
-    sa.Column("net_pnl", Money, nullable=False),
-    sa.Column("entry_logic", sa.Text),
-    sa.Column("exit_logic", sa.Text),
-    sa.Column("exit_reason", sa.Text),
-    sa.Column("bars", sa.BigInteger, nullable=False),
-    _listed("side", ("long", "short"), "side"),
+trading_trades: Final = _table(TRADES, _listed("side", "long", "short"), sqlite_with_rowid=False)
+trading_positions: Final = _table(
+    POSITIONS,
+    _listed("side", "long", "short"),
+    _index_of_few("ix_trading_positions_open", "bot_id", "closed_bar IS NULL"),
     sqlite_with_rowid=False,
 )
-
-trading_positions: Final = sa.Table(
-    "trading_positions",
-    metadata,
-    *_bot_and("number"),
-    sa.Column("symbol", sa.Text, nullable=False),
-    sa.Column("feed", sa.Text, nullable=False),
-    sa.Column("side", sa.Text, nullable=False),
-    sa.Column("quantity", Money, nullable=False),
-    sa.Column("price", Money, nullable=False),
-    sa.Column("opened_bar", sa.BigInteger, nullable=False),
-    sa.Column("closed_bar", sa.BigInteger),
-    _listed("side", ("long", "short"), "side"),
-    sqlite_with_rowid=False,
+bars: Final = _table(BARS, sqlite_with_rowid=False)
+notifications: Final = _table(
+    NOTIFICATIONS,
+    _index_of_few("ix_notifications_due", "next_attempt_at", "sent_at IS NULL"),
+    defaults={"attempts": sa.text("0")},
 )
-sa.Index(
-    "ix_trading_positions_open",
-    trading_positions.c.bot_id,
-    postgresql_where=trading_positions.c.closed_bar.is_(None),
-    sqlite_where=trading_positions.c.closed_bar.is_(None),
+audit_log: Final = _table(
+    AUDIT, sa.Index("ix_audit_log_bot_id", "bot_id"), defaults={"at": utc_now()}, numbered=True
 )
-
-bars: Final = sa.Table(
-    "bars",
-    metadata,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("symbol", sa.Text, primary_key=True),
-    sa.Column("interval", sa.Text, primary_key=True),
-    sa.Column("open_time", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("open", sa.Double, nullable=False),
-    sa.Column("high", sa.Double, nullable=False),
-    sa.Column("low", sa.Double, nullable=False),
-    sa.Column("close", sa.Double, nullable=False),
-    sa.Column("volume", sa.Double, nullable=False),
-    sa.Column("recorded_at", Moment, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-notifications: Final = sa.Table(
-    "notifications",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("bot_id", sa.BigInteger),
-    sa.Column("bar", sa.BigInteger),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("title", sa.Text, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("created_at", Moment, nullable=False),
-    sa.Column("next_attempt_at", Moment, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
-    sa.Column("last_error", sa.Text),
-    sa.Column("sent_at", Moment),
-)
-sa.Index(
-    "ix_notifications_due",
-    notifications.c.next_attempt_at,
-    postgresql_where=notifications.c.sent_at.is_(None),
-    sqlite_where=notifications.c.sent_at.is_(None),
-)
-
-audit_log: Final = sa.Table(
-    "audit_log",
-    metadata,
-    sa.Column("id", BIG_KEY, sa.Identity(), primary_key=True),
-    sa.Column("at", Moment, nullable=False, server_default=utc_now()),
-    sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),
-    sa.Column("bot_id", sa.BigInteger),
-    sa.Column("reason", sa.Text),
-    sa.Column("old", sa.Text),
-    sa.Column("new", sa.Text),
-    sa.Index("ix_audit_log_bot_id", "bot_id"),
-    sqlite_autoincrement=True,
-)
-
-leases: Final = sa.Table(
-    "leases",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("holder", sa.Text, nullable=False),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("until", sa.BigInteger, nullable=False),
+leases: Final = _table(
+    LEASES,
     # Makes the epoch part of a key: a step's FOR KEY SHARE holds off a takeover, but not a renewal.
     sa.UniqueConstraint("name", "epoch"),
 )
+service_runs: Final = _table(RUNS)
+breakers: Final = _table(BREAKERS)
+bot_errors: Final = _table(ERRORS)
 
-service_runs: Final = sa.Table(
-    "service_runs",
-    metadata,
-    sa.Column("run", sa.Text, primary_key=True),
-    sa.Column("host", sa.Text, nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("user_id", sa.BigInteger),
-    sa.Column("role", sa.Text, nullable=False),
-    sa.Column("started_at", Moment, nullable=False),
-    sa.Column("heartbeat_at", Moment, nullable=False),
-    sa.Column("ended_at", Moment),
-    sa.Column("clean", sa.Boolean),
-    sa.Column("details", sa.Text, nullable=False),
-)
-
-# A cache of the schedule, kept by the scheduler; it may be dropped at any time.
+# The schedule: a cache that may be dropped at any time. Nobody here reads or writes a row of it as a
+# value; the scheduler's job store does, through APScheduler's own idea of the table.
 apscheduler_jobs: Final = sa.Table(
     "apscheduler_jobs",
     metadata,
@@ -315,26 +221,4 @@ apscheduler_jobs: Final = sa.Table(
     sa.Column("next_run_time", sa.Double),
     sa.Column("job_state", sa.Text, nullable=False),
     sa.Index("ix_apscheduler_jobs_next_run_time", "next_run_time"),
-)
-
-# One circuit breaker per exchange, shared by all workers. Its times are ms.
-breakers: Final = sa.Table(
-    "breakers",
-    metadata,
-    sa.Column("name", sa.String(191), primary_key=True),
-    sa.Column("failures", sa.Integer, nullable=False),
-    sa.Column("opened_at", sa.BigInteger, nullable=False),
-    sa.Column("open_for", sa.BigInteger, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-)
-
-# How often a bot failed in each way, since it was added.
-bot_errors: Final = sa.Table(
-    "bot_errors",
-    metadata,
-    sa.Column("bot_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("count", sa.BigInteger, nullable=False),
-    sa.Column("last_at", Moment, nullable=False),
-    sa.Column("last_message", sa.Text, nullable=False),
 )

@@ -1,9 +1,25 @@
 """The schema's version: bring it up, or say what is wrong with it.
 
-All migrations run in one transaction on both databases, behind a lock, so a process killed at any
-statement leaves the old schema, and two processes that upgrade at once do it one after the other.
-Alembic is imported only where there is something to migrate, and before the lock is taken: the import
-takes longer than a bar may.
+What is true between any two calls: the database has no table of ours, or the whole schema of one revision
+of `HISTORY`, or that of a later program, which this one leaves alone (`SchemaTooNew`): it cannot know
+which of its writes a later schema would misread.
+
+All migrations up to HEAD run in one transaction on both databases (SQLite's DDL is as transactional as
+PostgreSQL's), and the revision is written in it. A migration a transaction would leave a schema between
+two revisions, for which no program was written. The order:
+
+1. Look, without a lock: nearly always there is nothing to do, and every start asks.
+2. Import Alembic, which takes longer than a bar may: before the lock, while others still write.
+3. Take the lock (BEGIN IMMEDIATE, or an advisory lock whose number is the same in every version), waiting
+   as long as another process's migration may take.
+4. Look again: the process that was waited for has done it.
+5. Migrate, and commit.
+
+| the process dies ... | what the next run sees |
+|---|---|
+| before the commit, at any statement | the old schema; `upgrade` can be run again |
+| after it | HEAD |
+| in `check` or `is_current` | what was there: they only read |
 """
 
 from collections.abc import Iterator
@@ -100,7 +116,7 @@ def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     row = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
-    return None if row is None else str(row[0])
+    return None if row is None else str(row.version_num)
 
 
 def _missing(connection: sa.Connection) -> Iterator[str]:
@@ -114,8 +130,9 @@ def _missing(connection: sa.Connection) -> Iterator[str]:
         for column in table.columns:
             if column.name not in columns:
                 yield f"column {table.name}.{column.name} is missing"
-    triggers = {str(row[0]) for row in connection.exec_driver_sql(TRIGGERS_SQL[connection.dialect.name])}
-    for trigger in TRIGGERS[connection.dialect.name]:
+    dialect = connection.dialect.name
+    triggers = set(connection.exec_driver_sql(TRIGGERS_SQL[dialect]).scalars())
+    for trigger in TRIGGERS[dialect]:
         if trigger not in triggers:
             yield f"trigger {trigger} is missing"
 

@@ -26,7 +26,7 @@ from jobs.desk.checking import Installation, check
 from jobs.settings import Settings, load_settings
 from jobs.signals import signals_to
 from persistence import schema
-from persistence.console import open_console
+from persistence.console import Console
 from scheduler.command.demo_screen import read_scene, screen
 
 ROOT: Final = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ def add_bots_if_none(settings: Settings) -> tuple[int, ...]:
     Raises InvalidConfig if the settings leave out the folder of the demo's strategies.
     """
     schema.upgrade(settings.database.url)
-    with open_console(settings.database.url) as database:
+    with Console(settings.database.url) as database:
         # Looked at first too: to check the demo's configurations takes seconds.
         if has_bots(database):
             return ()

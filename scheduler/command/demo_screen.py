@@ -14,7 +14,7 @@ from jobs.desk.actor import Actor
 from jobs.desk.glance import glance
 from jobs.desk.looking import state_of
 from jobs.desk.outline import outline
-from persistence.console import open_console
+from persistence.console import Console
 from persistence.rows import Overview
 
 LINE_EVERY_S: Final = 2.0
@@ -59,7 +59,7 @@ Screen = Callable[[Scene], None]
 
 def read_scene(url: str) -> Scene:
     """Read what is committed. Raises DatabaseUnavailable."""
-    with open_console(url) as database:
+    with Console(url) as database:
         seen = glance(database, Actor("demo"), NEWS)
     told = tuple((alert.key, alert.body) for alert in reversed(seen.news))
     return Scene(time.time_ns() // 1_000_000, seen.bots, seen.trades_of, told)

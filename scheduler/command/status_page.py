@@ -18,7 +18,7 @@ from jobs.desk.outline import outline
 from jobs.settings import Settings
 from ops.health import ServiceStatus, read_status
 from persistence import schema
-from persistence.console import open_console
+from persistence.console import Console
 from persistence.rows import Overview
 
 
@@ -26,7 +26,7 @@ def print_status(settings: Settings, *, as_json: bool) -> int:
     """Print and return 0 healthy, 1 running but not healthy, 3 not running, 5 database not reachable."""
     expect_tables(settings.database.url)
     status = read_status(settings)
-    with open_console(settings.database.url) as database:
+    with Console(settings.database.url) as database:
         bots = list_bots(database, Actor("status", settings.service.user_id))
     now = time.time_ns() // 1_000_000
     timing = Timing(now, settings.markets.settle_ms)

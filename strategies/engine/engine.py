@@ -2,9 +2,25 @@
 
     step(state, bars) -> Step        pure: the same state and bars give the same bytes on any engine
 
-An engine keeps the Backtrader objects of the state that it returned last and skips loading when it is
-handed that state again. That is a cache: if the process dies, whoever has the bytes goes on with them.
-A step that raises returns nothing and forgets the cache.
+The bytes are the fact. The Backtrader objects that an engine holds are a cache of one state, the one in
+`_held`: a step that is handed just that state skips loading. Between any two calls either `_held` is the
+state that the objects are in, or it is None and the next call loads whatever it is handed.
+
+Every call that takes a state has the same shape therefore, and no other order is right:
+
+    1. `_enter`   take the state out of `_held`; load if it is not the one that was handed in
+    2.            change the objects (bars, a new `trade_from`, an account that moves in)
+    3.            dump, and only then put the new state into `_held`
+
+    it dies or raises in | the caller has         | the next call
+    1, 2 or 3            | the state it handed in | finds None in `_held` and loads
+    after 3              | both states            | of the new one is warm, of the old one loads
+
+Nothing here remembers a bot: one engine serves any number of them, state by state, as long as code,
+parameters and feeds are theirs. That is what the fingerprint in a state says.
+
+Only bars after the last one are taken (`_drive`); which bar that was is part of the state, so a bar that is
+handed in twice is refused on any engine.
 """
 
 from collections import deque
@@ -13,9 +29,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from strategies.engine.built import Live
+from strategies.engine.built import Built
 from strategies.engine.bytes.state import unseal
 from strategies.engine.engine_errors import CodeChanged, EngineError, HistoryTooShort
+from strategies.engine.machine.analysis import analysis_of
 from strategies.engine.machine.cerebro import Configure
 from strategies.engine.machine.feed import stamps_of, values_of
 from strategies.engine.rebuild import SUPPRESSED, deepen, take_over
@@ -39,35 +56,31 @@ class Engine:
             raise EngineError("an engine needs at least one feed")
         if len({feed.name for feed in self.feeds}) < len(self.feeds):
             raise EngineError("two feeds have the same name")
-        self._shifts = stamps_of(self.feeds)
-        self._live = Live(configure, self.feeds)
+        self._shifts = stamps_of(self.feeds)  # ms from a bar's open time to its stamp, per feed
+        self._built = Built(configure, self.feeds)
+        # Numbers of the containers that two buildings fill differently; None until `initial` has to know.
         self._volatile: tuple[int, ...] | None = None
-        self._held: bytes | None = None  # the state that the live objects are in
+        self._held: bytes | None = None  # the state that the objects are in, if they are in one
 
     @property
     def fingerprint(self) -> str:
         """Hash of format, feeds, code and parameters; a state of another one raises CodeChanged."""
-        return self._live.fingerprint.hex()
-
-    def check(self) -> None:
-        """Raise NotCarriable if the state before the first bar cannot be written."""
-        self.initial()
+        return self._built.fingerprint.hex()
 
     def initial(self, *, trade_from: int | None = None) -> bytes:
         """Return the state before the first bar. Orders of bars before `trade_from` (ms) are rejected."""
         return self._initial({}, trade_from)
 
-    def step(self, state: bytes, bars: Row, fills: Sequence[object] = ()) -> Step:
+    def step(self, state: bytes, bars: Row) -> Step:
         """Apply one bar: one Bar or None per feed, at least one.
 
         Raises StateInvalid, CodeChanged, HistoryTooShort, NotCarriable, LooksAhead, EngineError, and
         whatever the strategy itself raises.
         """
-        if fills:
-            raise EngineError("fills come from live venues; the broker of a paper bot makes its own")
         self._enter(state)
         self._drive(bars)
-        return self._leave()
+        self._held = self._built.dump()
+        return self._result(self._held)
 
     def catch_up(self, state: bytes, rows: Iterable[Row]) -> tuple[Step, ...]:
         """Apply many bars; only the last Step carries a state, the same as bar by bar."""
@@ -77,8 +90,8 @@ class Engine:
     def trading_from(self, state: bytes, open_time: int | None) -> bytes:
         """Return the state with orders rejected on bars before `open_time` (ms); None allows all."""
         self._enter(state)
-        self._live.counters.trade_from = open_time
-        self._held = self._live.dump()
+        self._built.counters.trade_from = open_time
+        self._held = self._built.dump()
         return self._held
 
     def replay(
@@ -96,6 +109,7 @@ class Engine:
         """
         stored = rows if isinstance(rows, Sequence) else list(rows)
         depths: dict[int, int] = {}
+        # It ends: every round keeps one line at least twice as deep, and a line has no more values than bars.
         while True:
             try:
                 state = self._initial(depths, trade_from)
@@ -112,40 +126,36 @@ class Engine:
         `rows` are the stored bars up to the last one that the old state has seen. They are replayed
         with orders suppressed.
         """
-        live = self._live
-        same = True
+        move_in = deepen
         try:
             self.check_state(old_state)
         except CodeChanged:
-            same = False
+            move_in = take_over
         self.replay(rows, trade_from=SUPPRESSED, keep_last=1)
         self._held = None
-        if same:
-            deepen(live, old_state)
-        else:
-            take_over(live, old_state)
-        self._held = live.dump()
+        move_in(self._built, old_state)
+        self._held = self._built.dump()
         return self._held
 
     def check_state(self, state: bytes) -> None:
         """Raise StateInvalid or CodeChanged if the header says that this engine cannot read the state."""
-        unseal(state, self._live.fingerprint)
+        unseal(state, self._built.fingerprint)
 
     def _run(
         self, rows: Iterable[Row], changes: Mapping[int, int | None], keep_last: int | None
     ) -> tuple[Step, ...]:
-        live = self._live
+        built = self._built
         steps: deque[Step] = deque(maxlen=keep_last)
         for row in rows:
-            live.tidy()
+            built.tidy()
             if changes:
                 for bar in row:
                     if bar is not None and bar.open_time in changes:
-                        live.counters.trade_from = changes[bar.open_time]
+                        built.counters.trade_from = changes[bar.open_time]
             self._drive(row)
             steps.append(self._result(b""))
         if steps:
-            self._held = live.dump()
+            self._held = built.dump()
             steps[-1] = replace(steps[-1], state=self._held)
         return tuple(steps)
 
@@ -155,27 +165,27 @@ class Engine:
         return ()
 
     def analysis(self, state: bytes) -> dict[str, Any]:
-        """Return what each analyzer would report if the run ended here, as plain values by name."""
+        """Return what the analyzers would report if the run ended here, as plain values by name."""
         self._enter(state)
-        return self._live.analysis()
+        return analysis_of(self._built.machine)
 
     def _initial(self, depths: dict[int, int], trade_from: int | None) -> bytes:
         self._held = None
-        live = self._live
+        built = self._built
         if self._volatile is None:
             # What chance or the date decides in __init__ is not the same on another engine.
-            self._volatile = live.differing(Live(self.configure, self.feeds)) if live.contents else ()
-        live.set_volatile(self._volatile)
-        live.reset(depths)
-        live.counters.trade_from = trade_from
-        self._held = live.dump()
+            self._volatile = built.differing(Built(self.configure, self.feeds)) if built.contents else ()
+        built.set_volatile(self._volatile)
+        built.reset(depths)
+        built.counters.trade_from = trade_from
+        self._held = built.dump()
         return self._held
 
     def _enter(self, state: bytes) -> None:
-        """Make the live objects those of this state, and consider them lost until `_leave`."""
+        """Make the objects those of this state; which state they are in is unknown until they are dumped."""
         held, self._held = self._held, None
         if held is None or (held is not state and held != state):
-            self._live.load(state)
+            self._built.load(state)
 
     def _drive(self, bars: Row) -> None:
         if len(bars) != len(self.feeds):
@@ -188,20 +198,15 @@ class Engine:
         if not stamped:
             raise EngineError("a step needs at least one bar")
         first, last = min(stamp for _, _, stamp in stamped), max(stamp for _, _, stamp in stamped)
-        before = self._live.counters.stamp
+        before = self._built.counters.stamp
         if before is not None and first <= before:
             raise EngineError(f"the bar of {first} is not after the last one, of {before}")
-        self._live.drive([(at, values_of(bar, stamp)) for at, bar, stamp in stamped], last)
-
-    def _leave(self) -> Step:
-        state = self._live.dump()
-        self._held = state
-        return self._result(state)
+        self._built.drive([(at, values_of(bar, stamp)) for at, bar, stamp in stamped], last)
 
     def _result(self, state: bytes) -> Step:
-        live = self._live
-        orders, trades = live.recorder.taken()
-        broker = live.machine.broker
+        built = self._built
+        orders, trades = built.recorder.taken()
+        broker = built.machine.broker
         return Step(
             state=state,
             orders=orders,

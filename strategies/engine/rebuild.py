@@ -1,27 +1,37 @@
 """Taking a bot over when its code, parameters or history changed: what is its own, not its bars.
 
-The stored bars are replayed with orders suppressed, which warms the indicators up; then the account,
-the positions, the open orders and trades and the numbers of the former state move in. With the same
-fingerprint everything but what is calculated from bars moves in, exactly.
+A state is of one code; no other code can load it, since its numbers mean the objects of that code. What
+the bot *owns* does not depend on the code: cash, positions, open orders, open trades, numbers. What it
+*calculates* follows from the stored bars. So the bars are replayed with orders suppressed, which makes
+everything that is calculated; then what is owned moves in. In that order: the replay resets the objects,
+and orders that moved in before would be filled by bars of the past.
+
+    the fingerprint is | moves in                                     | `rebuild` of
+    another one        | the account, orders and trades (`take_over`) | edited code or parameters
+    the same           | all but what is calculated (`deepen`)        | a history that was too short
+
+A state of other code is read without that code, which rests on two things in the format. Broker, feeds
+and strategies stand first among the numbers, and the state says how many there are (`built.roots`), so
+these few can be told; whatever else a number means, a stand-in is put there. And what a container of
+theirs held stands with its name (`built._write_container`). It is read twice: the first time for what the
+numbers are, because a container may be mentioned before its content comes.
 
 A strategy of changed code gets its former attributes only if it asks for them, with a method
 `carry_over(self, old)`, where `old` maps names to values; without one it keeps references to orders
 under the same name, because an order that is forgotten is sent twice.
+
+Nothing is written: if it raises, the caller has the old state, and the engine loads at the next call.
 """
 
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
-from io import BytesIO, StringIO
-from random import Random
 from typing import Any, Final
 
 import backtrader as bt
 
-from strategies.engine.built import END, GONE, ORDERED, SET, Live
-from strategies.engine.bytes import numeric
+from strategies.engine.built import END, GONE, ORDERED, SET, Built
 from strategies.engine.bytes import state as form
-from strategies.engine.bytes import writing as tags
-from strategies.engine.bytes.reading import CONTENTS, WRONG, Reader, Unknown
+from strategies.engine.bytes.input import Unknown
+from strategies.engine.bytes.kinds import KIND_OF_TAG
+from strategies.engine.bytes.reading import WRONG, Reader
 from strategies.engine.bytes.vocabulary import Names, is_backtrader
 from strategies.engine.engine_errors import EngineError, StateInvalid
 
@@ -30,12 +40,8 @@ BOOKS: Final = (
     "orders",
 )  # fmt: skip
 NUMBERS: Final = ("cash", "_fundval", "_fundshares", "startingcash")
+PLAIN: Final = frozenset({bool, int, float, str, type(None)})  # what a broker of the user's may keep
 SUPPRESSED: Final = 1 << 62  # ms; no bar opens later
-EMPTY: Final[dict[int, Callable[[], Any]]] = {
-    tags.LIST: list, tags.DICT: dict, tags.SET: set, tags.DEQUE: deque, tags.ORDERED_DICT: OrderedDict,
-    tags.DEFAULT_DICT: defaultdict, tags.RANDOM: Random, tags.STRINGIO: StringIO, tags.BYTESIO: BytesIO,
-    tags.BYTEARRAY: bytearray,
-}  # fmt: skip
 
 
 class _Lenient:
@@ -52,11 +58,11 @@ class _Lenient:
 class Former:
     """A state read by an engine of other code: what hangs on the broker, the feeds and the strategies."""
 
-    def __init__(self, state: bytes, live: Live) -> None:
-        self.live = live
+    def __init__(self, state: bytes, built: Built) -> None:
+        self.built = built
         self.feeds: tuple[str, ...] = ()
         self.strategies = 0
-        self._kinds: dict[int, int] = {}  # of the containers told of, by number
+        self._tags: dict[int, int] = {}  # of the containers told of, by number
         body = form.unseal(state, None)
         try:
             self._read(body)  # to learn what the numbers are
@@ -67,7 +73,7 @@ class Former:
     def _read(self, body: bytes) -> None:
         self.attributes: dict[int, dict[str, Any]] = {}
         self._strangers: dict[int, Any] = {}
-        self.reader = reader = Reader(body, self._anchor, _Lenient(self.live.names))  # type: ignore[arg-type]  # looks up the same
+        self.reader = reader = Reader(body, self._anchor, _Lenient(self.built.names))  # type: ignore[arg-type]  # looks up the same
         self.counters = [reader.get() for _ in range(4)]
         self.feeds, self.strategies = reader.get()
         reader.get()
@@ -80,11 +86,12 @@ class Former:
     def _stranger(self, number: int) -> Any:
         """Stand in for what the present code has no object for, with a container if it was one."""
         if number not in self._strangers:
-            self._strangers[number] = EMPTY.get(self._kinds.get(number, 0), Unknown)()
+            kind = KIND_OF_TAG.get(self._tags.get(number, 0))
+            self._strangers[number] = kind.make() if kind else Unknown()
         return self._strangers[number]
 
     def _anchor(self, number: int) -> Any:
-        machine = self.live.machine
+        machine = self.built.machine
         if number == 0:
             return machine.broker
         if number <= len(self.feeds):
@@ -99,57 +106,48 @@ class Former:
 
     def _record(self, number: int) -> None:
         reader = self.reader
-        kind = reader.take(1)[0]
-        if kind <= SET | GONE | ORDERED:
-            if kind & SET:
+        flags = reader.take(1)[0]
+        if flags <= SET | GONE | ORDERED:
+            if flags & SET:
                 self.attributes.setdefault(number, {}).update(reader.attributes())
             for flag in (GONE, ORDERED):
-                if kind & flag:
+                if flags & flag:
                     reader.get()
             return
         holder = reader.size()
         name = reader.get() if holder else ""
-        content = self._content(number, kind)
+        content = self._content(number, flags)
         if holder:
             self.attributes.setdefault(holder - 1, {})[name] = content
 
-    def _content(self, number: int, kind: int) -> Any:
-        reader = self.reader
-        self._kinds[number] = kind
-        if kind == tags.NDARRAY:
-            first, second = reader.get(), reader.get()
-            if isinstance(second, dict):
-                return numeric.read_generator(first, second)
-            by_column, writeable, raw = reader.get(), reader.get(), reader.get()
-            return numeric.read_array(first, second, by_column=by_column, writeable=writeable, raw=raw)
-        if kind == tags.ARRAY:
-            return reader.name(), reader.get()
-        made = self._strangers.setdefault(number, EMPTY[kind]())
-        if isinstance(made, Unknown):  # on the first reading
-            made = EMPTY[kind]()
-        for base in type(made).__mro__:
-            if base in CONTENTS:
-                CONTENTS[base](reader, made)
-                return made
-        raise StateInvalid("an unknown container")
+    def _content(self, number: int, tag: int) -> Any:
+        self._tags[number] = tag
+        kind = KIND_OF_TAG[tag]
+        if kind.whole is not None:
+            return kind.whole(self.reader)
+        made = self._stranger(number)
+        if isinstance(made, Unknown):  # mentioned before its tag was known, on the first reading
+            made = kind.make()
+        kind.fill(self.reader, made)
+        return made
 
     def bars_of(self, at: int) -> int:
-        """How many bars a feed had: the lines of the feeds stand first, seven each."""
+        """How many bars a feed had: the lines of the feeds stand first, seven to a feed."""
         return self.lengths[7 * at]
 
 
-def take_over(live: Live, state: bytes) -> None:
+def take_over(built: Built, state: bytes) -> None:
     """Move the account of a former state of other code into engine objects that have replayed the bars."""
-    former = Former(state, live)
-    machine = live.machine
+    former = Former(state, built)
+    machine = built.machine
     numbers = machine.numbers
     next_order, next_trade, stamp, trade_from = former.counters
     numbers.orders.upcoming, numbers.trades.upcoming = next_order, next_trade
-    live.counters.trade_from = trade_from
-    live.counters.stamp = max(stamp or 0, live.counters.stamp or 0) or None
+    built.counters.trade_from = trade_from
+    built.counters.stamp = max(stamp or 0, built.counters.stamp or 0) or None
     _move_account(former, machine.broker)
     index = {data._name: at for at, data in enumerate(machine.cerebro.datas)}
-    live.recorder.remember(
+    built.recorder.remember(
         [(index[former.feeds[at]], *rest) for at, *rest in former.open_trades if former.feeds[at] in index]
     )
     with numbers:
@@ -171,7 +169,7 @@ def _move_account(former: Former, broker: Any) -> None:
     _adopt_orders(former, broker)
     if not is_backtrader(type(broker).__mro__[1]):
         for name, value in old.items():
-            if name in vars(broker) and name not in BOOKS and _is_plain(value):
+            if name in vars(broker) and name not in BOOKS and type(value) in PLAIN:
                 setattr(broker, name, value)
 
 
@@ -196,10 +194,6 @@ def _move_books(broker: Any, old: dict[str, Any]) -> None:
             book.extend(order for order in content if not isinstance(order.data, Unknown))
 
 
-def _is_plain(value: Any) -> bool:
-    return type(value) in {bool, int, float, str, type(None)}
-
-
 def _move_strategy(former: Former, strategy: Any, old: dict[str, Any]) -> None:
     trades = old.pop("_trades", {})
     for data, by_id in trades.items():
@@ -217,37 +211,43 @@ def _move_strategy(former: Former, strategy: Any, old: dict[str, Any]) -> None:
             setattr(strategy, name, value)
 
 
-def deepen(live: Live, state: bytes) -> None:
+def deepen(built: Built, state: bytes) -> None:
     """Move everything of a state of the same code in, but what is calculated from bars.
 
-    `live` has replayed the bars; feeds, indicators and their lines stay as they are.
+    `built` has replayed the bars; feeds, indicators and their lines stay as they are.
     """
-    anchors = live.anchors
-    datas = live.machine.cerebro.datas
+    anchors = built.anchors
+    datas = built.machine.cerebro.datas
     counts = [len(data) for data in datas]
-    calculated = _calculated(live)
-    attributes = [(each, each.names.copy()) for each in anchors.instances if each.number in calculated]
-    contents = [(each, each.kind[0](each.thing)) for each in anchors.containers if each.number in calculated]
-    live.load(state)
+    calculated = _calculated(built)
+    attributes = [
+        (instance, instance.names.copy()) for instance in anchors.instances if instance.number in calculated
+    ]
+    contents = [
+        (container, container.kind.save(container.thing))
+        for container in anchors.containers
+        if container.number in calculated
+    ]
+    built.load(state)
     shifts = {id(data): count - len(data) for data, count in zip(datas, counts, strict=True)}
-    for each, names in attributes:  # with the tails of lines, which are attributes too
-        each.names.clear()
-        each.names.update(names)
+    for instance, names in attributes:  # with the tails of lines, which are attributes too
+        instance.names.clear()
+        instance.names.update(names)
     for container, saved in contents:
-        container.kind[2](container.thing, saved)
+        container.kind.restore(container.thing, saved)
     for line in anchors.lines:
         if _is_observed(line):
             _lengthen(line)
-    for strategy in live.machine.strategies:
+    for strategy in built.machine.strategies:
         for data, by_id in strategy._trades.items():
             for trade in (trade for kept in by_id.values() for trade in kept):
                 trade.baropen += shifts[id(data)]
         strategy._dlens = [len(data) for data in strategy.datas]
 
 
-def _calculated(live: Live) -> set[int]:
+def _calculated(built: Built) -> set[int]:
     """Numbers of feeds, filters and indicators and of the containers that they hold."""
-    anchors = live.anchors
+    anchors = built.anchors
     found = {
         number
         for number, thing in enumerate(anchors.objects)

@@ -158,7 +158,7 @@ class PostgresCopies:
 
 def deaths(world: World, copies: Iterator[str], args: argparse.Namespace) -> tuple[Counter[str], dict]:
     """Die at the n-th call, go on in a second life; n rises until a life ends by itself."""
-    undisturbed = undisturbed_run(world, copies)
+    undisturbed = undisturbed_run(world, copies, args.mutant)
     calls: Counter[str] = Counter()
     found: dict[int, list[str]] = {}
     for death in range(args.first, sys.maxsize, args.stride):
@@ -177,7 +177,7 @@ def deaths(world: World, copies: Iterator[str], args: argparse.Namespace) -> tup
 
 def freezes(world: World, copies: Iterator[str], args: argparse.Namespace) -> tuple[Counter[str], dict]:
     """Stop before the n-th commit, let another process do all the work, wake the first one up."""
-    undisturbed = undisturbed_run(world, copies)
+    undisturbed = undisturbed_run(world, copies, args.mutant)
     calls: Counter[str] = Counter()
     found: dict[int, list[str]] = {}
     for nth in range(args.first, sys.maxsize, args.stride):
@@ -197,11 +197,16 @@ def freezes(world: World, copies: Iterator[str], args: argparse.Namespace) -> tu
     raise AssertionError("unreachable: every life makes finitely many commits")
 
 
-def undisturbed_run(world: World, copies: Iterator[str]) -> Snapshot:
+def undisturbed_run(world: World, copies: Iterator[str], mutant: str = "") -> Snapshot:
     url = next(copies)
     status, _ = live(world, url).wait()
     assert status == 0, f"the undisturbed life ended with {status}"
-    return snapshot(url)
+    undisturbed = snapshot(url)
+    if mutant:  # must be wrong in its order only: one that breaks by itself would be "caught" by anything
+        url = next(copies)
+        status, _ = live(world, url, mutant=mutant).wait()
+        assert not (differs := _differs(undisturbed, url, status)), f"{mutant}, undisturbed: {differs}"
+    return undisturbed
 
 
 def _differs(undisturbed: Snapshot, url: str, status: int) -> list[str]:

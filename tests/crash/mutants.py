@@ -1,55 +1,58 @@
-"""Wrong orders of steps, planted to see the harness catch them. Each function patches its own process."""
+"""Wrong orders of steps, planted to see the harness catch them. Each function patches its own process.
+
+Undisturbed, a mutant writes the ledger that the real program writes: the harness asks that first, so
+what it finds later is the wrong order and not a mutant that has fallen out of step with the program.
+"""
 
 from collections.abc import Callable, Sequence
 
 import jobs.bar.firing
-from jobs.bar.decisions import Decision
 from jobs.bar.runtime import Runtime
-from persistence.ledger import guards, steps
-from persistence.ledger import pages as ledger
+from persistence.ledger import guards, pages, steps
+from persistence.ledger.advance import Advance
 from persistence.notifications import enqueue
+from persistence.rows import POSITIONS, TRADES
 
 
 def cursor_first() -> None:
     """The cursor is committed, and then, in a transaction of its own, what the bar did."""
 
-    def commit(decisions: Sequence[Decision], rt: Runtime) -> frozenset[int]:
-        advances = [each.advance for each in decisions if each.advance is not None]
+    def saved(advances: Sequence[Advance], rt: Runtime) -> frozenset[int]:
         now = rt.clock.now_ms()
         with rt.database.write() as connection:
-            moved = guards.move(connection, [steps._guarded(each) for each in advances], now_ms=now)
+            moved = guards.move(connection, [steps._guarded(advance) for advance in advances], now_ms=now)
             steps._keep_configurations(connection, advances)
         with rt.database.write() as connection:
-            ledger.write_ledger(connection, [each for each in advances if each.bot_id in moved], now_ms=now)
-            alerts = [alert for each in advances for alert in each.notifications]
-            enqueue(connection, alerts, now_ms=now)
-        _keep(advances, rt)
+            done = [advance for advance in advances if advance.bot_id in moved]
+            pages.write_pages(connection, [pages.pages_of(advance, now) for advance in done])
+            enqueue(connection, [alert for advance in done for alert in advance.notifications], now_ms=now)
         return frozenset(moved)
 
-    jobs.bar.firing._commit = commit
+    jobs.bar.firing._saved = saved
 
 
 def trades_outside() -> None:
     """State, steps and orders are one transaction; trades and positions follow in another."""
     put_off: list[Callable[[object], None]] = []
-    write_rows = ledger.write_rows
-    commit_whole = jobs.bar.firing._commit
+    upsert, follow = pages.upsert, pages._follow_positions
+    save_whole = jobs.bar.firing._saved
 
-    def write_some(connection, target, rows):
-        if target in {ledger.TRADES, ledger.POSITIONS}:
-            put_off.append(lambda later: write_rows(later, target, rows))
+    def upsert_some(connection, table, rows, **options):
+        if table in {TRADES, POSITIONS}:
+            put_off.append(lambda later: upsert(later, table, rows, **options))
         else:
-            write_rows(connection, target, rows)
+            upsert(connection, table, rows, **options)
 
-    def commit(decisions: Sequence[Decision], rt: Runtime) -> frozenset[int]:
-        saved = commit_whole(decisions, rt)
+    def saved(advances: Sequence[Advance], rt: Runtime) -> frozenset[int]:
+        moved = save_whole(advances, rt)
         with rt.database.write() as connection:
             while put_off:
                 put_off.pop(0)(connection)
-        return saved
+        return moved
 
-    ledger.write_rows = write_some
-    jobs.bar.firing._commit = commit
+    pages.upsert = upsert_some
+    pages._follow_positions = lambda _, held: put_off.append(lambda later: follow(later, held))
+    jobs.bar.firing._saved = saved
 
 
 def no_version_check() -> None:
@@ -58,12 +61,7 @@ def no_version_check() -> None:
     unguarded = sql.replace(" AND s.version = n.from_version", "")
     assert unguarded != sql
     guards._move_sql = lambda: unguarded
-    guards._is_at = lambda *_: True
-
-
-def _keep(advances: Sequence[steps.Advance], rt: Runtime) -> None:
-    for each in advances:
-        rt.engines.keep(each.bot_id, each.version, each.steps[-1][1].state)
+    guards.Found.is_begin_of = lambda *_: True
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

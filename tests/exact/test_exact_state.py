@@ -19,7 +19,7 @@ from exact_record import recording
 from exact_run import Case, assert_same, carry, check, plan, reference
 from exact_strategies import strategy_case
 
-from strategies.engine import CodeChanged, EngineError, Feed, StateInvalid
+from strategies.engine import CodeChanged, Feed, StateInvalid
 from strategies.engine.bytes.state import seal, unseal
 
 SLOW = pytest.mark.skipif(os.environ.get("ONEBAR_EXACT") != "1", reason="behind make exact")
@@ -416,13 +416,6 @@ def test_changed_code_or_parameters_are_told(changed):
     with recording(), pytest.raises(CodeChanged):
         changed.engine().step(carried.state, changed.rows[20])
     assert _sma_case().engine().fingerprint == case.engine().fingerprint
-
-
-def test_fills_have_no_door_for_paper():
-    case = _sma_case()
-    engine = case.engine()
-    with recording(), pytest.raises(EngineError, match=r"^fills come from live venues"):
-        engine.step(engine.initial(), case.rows[0], fills=(object(),))
 
 
 def test_a_step_says_what_the_notifications_said():

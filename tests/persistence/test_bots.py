@@ -1,5 +1,6 @@
-from dataclasses import fields
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from stories import LIFE, NOW, add_bots, advance, save
@@ -8,7 +9,6 @@ from persistence import bots
 from persistence.audit import AuditRow, read_audit, record
 from persistence.bots import (
     add_bot,
-    bot_columns,
     change_status,
     get_bot,
     record_failure,
@@ -18,7 +18,6 @@ from persistence.bots import (
 from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.rows import MOVES, STATUSES, Bot
 from persistence.runs import Run, beat_run, begin_run, end_run, latest_runs
-from persistence.schema.tables import metadata
 
 
 def test_a_bot_comes_back_as_it_was_added(database):
@@ -35,17 +34,9 @@ def test_a_bot_comes_back_as_it_was_added(database):
         id=bot_id, user_id=3, type="live", enabled=False, paused=False, status="stopped",
         schedule="0 9 * * mon-fri", config='{"a": 1}', revision=1, started_at=None, stopped_at=None,
         resumed_at=None, last_heartbeat=None, error_count=0, last_error=None, retry_at=None,
-        current_balance=None, total_pnl=Decimal(0), description="d", created_at=NOW, updated_at=NOW,
+        current_balance=None, total_pnl=Decimal(0), description="d", edited_by=None, edit_reason=None,
+        created_at=NOW, updated_at=NOW,
     )  # fmt: skip
-
-
-def test_the_columns_that_are_read_are_the_fields_of_bot():
-    selected = bot_columns("sqlite")
-    names = [each.name for each in fields(Bot)]
-    places = [selected.index(f"b.{name}") for name in names]
-    assert places == sorted(places)
-    assert len(names) == bots.COLUMN_COUNT == selected.count("b.")
-    assert set(names) <= set(metadata.tables["trading_bots"].columns.keys())
 
 
 @pytest.mark.parametrize("old", STATUSES)
@@ -75,6 +66,54 @@ def move(database, old, new):
 def test_every_status_has_its_moves():
     assert set(MOVES) == set(STATUSES)
     assert all(moves < set(STATUSES) for moves in MOVES.values())
+
+
+WISHES = (
+    lambda connection, bot: set_paused(connection, bot, paused=True),
+    lambda connection, bot: set_paused(connection, bot, paused=False),
+    lambda connection, bot: set_enabled(connection, bot, enabled=False, now_ms=NOW),
+    lambda connection, bot: set_enabled(connection, bot, enabled=True, now_ms=NOW),
+    lambda connection, bot: status_of(connection, bot) != "stopping" and bots.start_bot(connection, bot, NOW),
+    lambda connection, _: bots.forgive_all(connection),
+    *(
+        lambda connection, bot, status=status: bots.move_all(connection, (bot,), status, now_ms=NOW)
+        for status in STATUSES
+    ),
+)
+
+
+def status_of(connection, bot) -> str:
+    return get_bot(connection, bot).status
+
+
+@pytest.mark.parametrize("old", STATUSES)
+def test_no_wish_moves_a_status_off_the_table(database, old):
+    (bot,) = add_bots(database)
+    moved = set()
+    for flags in ("paused = false, enabled = true", "paused = true, enabled = false"):
+        for wish in WISHES:
+            with database.write() as connection:
+                connection.exec_driver_sql(f"UPDATE trading_bots SET {flags}")
+                connection.exec_driver_sql(f"UPDATE trading_bots SET status = '{old}'")
+                before = len(read_audit(connection, bot, 10_000))
+                wish(connection, bot)
+                rows = read_audit(connection, bot, 10_000)[:-before]
+            moved |= {(row.old, row.new) for row in rows if row.action == "status"}
+    assert moved
+    assert [move for move in moved if move[1] not in MOVES[move[0]]] == []
+
+
+def test_a_status_is_written_by_one_function():
+    update = re.compile(r"SET (?:[^;]*?, )?status = ")
+    root = Path(bots.__file__).parents[1]
+    rooms = [root / room for room in ("persistence", "jobs", "ops", "scheduler")]
+    written = {
+        file.name: len(update.findall(file.read_text()))
+        for room in rooms
+        for file in room.rglob("*.py")
+        if "migrations" not in file.parts
+    }
+    assert {name: count for name, count in written.items() if count} == {"bots.py": 1}
 
 
 def test_r9_1_start_sets_running_and_started_at_once(database):
@@ -160,12 +199,17 @@ def test_r8_8_r9_9_failures_are_counted_in_a_row_and_by_kind(database):
         found = get_bot(connection, bot)
         assert counts == [1, 2, 3]
         assert (found.error_count, found.last_error, found.retry_at) == (3, "network: m2", NOW + 2)
-        assert bots.error_counts(connection, bot) == {"exchange": 1, "network": 2}
+        assert error_counts(connection, bot) == {"exchange": 1, "network": 2}
         assert record_failure(connection, 99, kind="x", message="", now_ms=0, retry_at_ms=None) == 0
     save(database, advance(bot, LIFE[:1]))
     with database.write() as connection:
         assert record_failure(connection, bot, kind="network", message="m", now_ms=0, retry_at_ms=None) == 1
-        assert bots.error_counts(connection, bot) == {"exchange": 1, "network": 3}
+        assert error_counts(connection, bot) == {"exchange": 1, "network": 3}
+
+
+def error_counts(connection, bot) -> dict[str, int]:
+    sql = f"SELECT kind, count FROM bot_errors WHERE bot_id = {bot}"
+    return dict(connection.exec_driver_sql(sql).all())
 
 
 def test_a_failure_message_may_be_anything(database):

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from stories import LIFE, add_bots, advance, everything, save, version_of
 from wire import Wire
 
+from persistence.bots import add_bot, all_bots, get_bot, set_paused
 from persistence.console import Console
 from persistence.database import open_database
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable
@@ -51,14 +52,14 @@ def test_f7_a_commit_whose_answer_is_lost_is_unknown_and_can_be_looked_up(wire, 
 
 
 def test_f7_the_console_tells_an_unknown_commit_too(wire, postgres_url):
-    with Console(postgres_url) as console:
-        bot = console.add("{}", now_ms=1)
+    with Console(postgres_url) as console, console.write() as transaction:
+        bot = add_bot(transaction, config="{}", now_ms=1)
     with Console(wire.url) as console:
         wire.fault = "after_commit"
-        with pytest.raises(CommitUnknown):
-            console.pause(bot)
-    with Console(postgres_url) as console:
-        assert console.show(bot).bot.paused
+        with pytest.raises(CommitUnknown), console.write() as transaction:
+            set_paused(transaction, bot, paused=True)
+    with Console(postgres_url) as console, console.read() as transaction:
+        assert get_bot(transaction, bot).paused
 
 
 def test_f5_a_lost_connection_is_unavailable_and_the_next_one_works(wire, through):
@@ -335,8 +336,8 @@ def test_both_spellings_of_postgresql_are_taken(postgres_url):
         with database.read() as connection:
             assert connection.exec_driver_sql("SELECT 1").first()[0] == 1
         database.close()
-        with Console(url) as console:
-            assert console.list() == ()
+        with Console(url) as console, console.read() as transaction:
+            assert all_bots(transaction) == ()
 
 
 KILLED = """

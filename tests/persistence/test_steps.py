@@ -20,11 +20,11 @@ from stories import (
 )  # fmt: skip
 
 from persistence.bots import get_bot, record_failure, remove_bot, set_paused
-from persistence.database_errors import LeaseLost, StaleState, UnsavableStep
+from persistence.database_errors import LeaseLost, UnsavableStep
 from persistence.leases import Fence, acquire
 from persistence.ledger import history
 from persistence.ledger.pages import client_order_id
-from persistence.ledger.steps import count_trades, load, save_step, save_steps, trading_flags
+from persistence.ledger.steps import count_trades, load, save_steps, trading_flags
 from persistence.notifications import Notification, due
 from strategies.values import Position
 
@@ -127,8 +127,6 @@ def test_a_stale_version_writes_nothing_at_all(database):
         late = advance(bot, LIFE[3:], from_version=from_version, config="other", notifications=(alert,))
         assert save(database, late) == frozenset()
     assert everything(database, timing=True) == before
-    with pytest.raises(StaleState), database.write() as connection:
-        save_step(connection, advance(bot, LIFE[3:], from_version=2), now_ms=NOW)
 
 
 def test_stale_bots_of_a_batch_take_only_themselves_out(database):

@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError
 from stories import LIFE, add_bots, advance, everything, save
 
 from persistence.audit import read_audit
-from persistence.bots import all_bots, get_bot, record_failure, remove_bot, revisions, set_paused
+from persistence.bots import all_bots, get_bot, record_failure, remove_bot, set_paused, standing
+from persistence.rows import MOVES, STATUSES
 from persistence.transaction import database_now
 
 
@@ -81,8 +82,8 @@ def test_revision_counts_every_edit_of_every_row(database):
     bots = add_bots(database, 5)
     plain(database, "UPDATE trading_bots SET description = 'x'", "UPDATE trading_bots SET description = 'x'")
     with database.read() as connection:
-        assert revisions(connection) == dict.fromkeys(bots, 3)
-        assert revisions(connection, user_id=2) == {}
+        assert standing(connection) == dict.fromkeys(bots, (3, "stopped"))
+        assert standing(connection, user_id=2) == {}
 
 
 def test_what_the_service_writes_is_no_edit(database):
@@ -122,6 +123,19 @@ def test_an_edit_gives_a_stopped_bot_a_new_chance_even_if_it_changes_nothing(dat
     assert (row.status, row.error_count, row.retry_at, row.revision) == ("stopped", 0, None, 2)
     moves = [(each.old, each.new) for each in audit_of(database, bot) if each.action == "status"]
     assert moves == [("stopped", "error"), ("error", "stopped")]
+
+
+@pytest.mark.parametrize("column", EDITS)
+def test_the_moves_that_triggers_make_are_in_the_table_of_moves(database, column):
+    made = set()
+    for status in STATUSES:
+        (bot,) = add_bots(database)
+        plain(database, f"UPDATE trading_bots SET status = '{status}' WHERE id = {bot}")
+        known = len(audit_of(database, bot))
+        plain(database, f"UPDATE trading_bots SET {column} = {EDITS[column][0]} WHERE id = {bot}")
+        made |= {(row.old, row.new) for row in audit_of(database, bot)[known:] if row.action == "status"}
+    assert made == {("error", "stopped")}
+    assert all(new in MOVES[old] for old, new in made)
 
 
 def test_r9_6_d3_who_did_it_is_in_the_audit_and_does_not_stick(database):

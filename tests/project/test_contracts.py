@@ -21,6 +21,7 @@ PLANTED = {
     "Only the service schedules": ("scheduler/crew/__init__.py", "import apscheduler.events"),
     "Only two files know the driver": ("persistence/money.py", "import psycopg"),
     "Only those write a log": ("jobs/clock.py", "import structlog"),
+    "The engine: the walk knows": ("strategies/engine/bytes/zones.py", "import strategies.engine.walk.reach"),
     "A door holds no row's SQL": ("scheduler/command/progress.py", "import persistence.bots"),
 }
 

@@ -6,6 +6,9 @@ numpy is not imported for a state: a strategy that holds such a value has import
 import sys
 from typing import Any, Final
 
+from strategies.engine.bytes import tags
+from strategies.engine.bytes.input import Input
+from strategies.engine.bytes.output import Output
 from strategies.engine.bytes.refusals import refused
 from strategies.engine.engine_errors import NotCarriable, StateInvalid
 
@@ -25,22 +28,20 @@ def is_number(value: object) -> bool:
     return np is not None and isinstance(value, np.generic)
 
 
-def write(w: Any, value: Any) -> None:
-    """Append a numpy value to a Writer."""
-    from strategies.engine.bytes import writing
-
+def write(w: Output, value: Any) -> None:
+    """Write a numpy value with its tag."""
     np = sys.modules["numpy"]
     if isinstance(value, np.generic) and value.dtype.kind in PLAIN_KINDS:
-        w.out.append(writing.NUMBER)
+        w.out.append(tags.NUMBER)
         w.put(value.dtype.str)
         w.put(value.tobytes())
     elif type(value) is np.ndarray and value.dtype.kind in PLAIN_KINDS and value.dtype.fields is None:
         if not w.refer(value):
-            w.out.append(writing.NDARRAY)
+            w.out.append(tags.NDARRAY)
             content(w, value)
     elif type(value) is np.random.Generator and type(value.bit_generator).__name__ in BIT_GENERATORS:
         if not w.refer(value):
-            w.out.append(writing.GENERATOR)
+            w.out.append(tags.GENERATOR)
             content(w, value)
     elif type(value) is np.ndarray:
         raise NotCarriable(f"a numpy array of {value.dtype}", "keep an array of numbers, or a list")
@@ -48,10 +49,9 @@ def write(w: Any, value: Any) -> None:
         raise refused(value)
 
 
-def content(w: Any, value: Any) -> None:
+def content(w: Output, value: Any) -> None:
     """Write what is kept of an array or a random generator."""
-    np = sys.modules["numpy"]
-    if type(value) is np.random.Generator:
+    if _is_generator(value):
         w.put(type(value.bit_generator).__name__)
         state = _plain(value.bit_generator.state)
         w.kept.append(state)
@@ -65,24 +65,54 @@ def content(w: Any, value: Any) -> None:
     w.put(value.tobytes("F" if by_column else "C"))
 
 
-def fill(r: Any, value: Any) -> None:
+def fill(r: Input, value: Any) -> None:
     """Read the content of an array or a generator into the one that is there."""
-    np = _numpy()
-    if type(value) is np.random.Generator:
+    if not is_mutable_class(type(value)):
+        raise StateInvalid("a content for something that holds none")
+    if _is_generator(value):
         name, state = r.get(), r.get()
         if name != type(value.bit_generator).__name__:
             raise StateInvalid("another random generator")
         value.bit_generator.state = state
         return
-    dtype, shape, by_column, writeable, raw = r.get(), r.get(), r.get(), r.get(), r.get()
-    found = read_array(dtype, shape, by_column=by_column, writeable=writeable, raw=raw)
+    found = read(r)
     if found.dtype != value.dtype or found.shape != value.shape:
         raise StateInvalid("an array of another shape")
     value[...] = found
 
 
+def read(r: Input) -> Any:
+    """Read what `content` wrote: the state of a generator is a dict, the shape of an array is none."""
+    first, second = r.get(), r.get()
+    if isinstance(second, dict):
+        return _read_generator(first, second)
+    by_column, writeable, raw = r.get(), r.get(), r.get()
+    return _read_array(first, second, by_column=by_column, writeable=writeable, raw=raw)
+
+
+def _is_generator(thing: Any) -> bool:
+    return type(thing) is sys.modules["numpy"].random.Generator
+
+
+def save(thing: Any) -> Any:
+    return dict(thing.bit_generator.state) if _is_generator(thing) else thing.copy()
+
+
+def same(thing: Any, saved: Any) -> bool:
+    if _is_generator(thing):
+        return str(thing.bit_generator.state) == str(saved)
+    return bool(thing.shape == saved.shape and thing.tobytes() == saved.tobytes())
+
+
+def restore(thing: Any, saved: Any) -> None:
+    if _is_generator(thing):
+        thing.bit_generator.state = saved
+    else:
+        thing[...] = saved
+
+
 def _plain(state: Any) -> Any:
-    """Return the state of a bit generator holds arrays and numpy integers of its own."""
+    """Return the state of a bit generator with arrays that are nobody else's."""
     if isinstance(state, dict):
         return {key: _plain(item) for key, item in state.items()}
     return state.copy() if hasattr(state, "tobytes") and hasattr(state, "copy") else state
@@ -96,7 +126,7 @@ def read_number(dtype: Any, raw: Any) -> Any:
     return np.frombuffer(raw, dtype=kind)[0]
 
 
-def read_array(dtype: Any, shape: Any, *, by_column: bool, writeable: bool, raw: Any) -> Any:
+def _read_array(dtype: Any, shape: Any, *, by_column: bool, writeable: bool, raw: Any) -> Any:
     np = _numpy()
     kind = _dtype(np, dtype)
     count = 1
@@ -111,7 +141,7 @@ def read_array(dtype: Any, shape: Any, *, by_column: bool, writeable: bool, raw:
     return value
 
 
-def read_generator(name: Any, state: Any) -> Any:
+def _read_generator(name: Any, state: Any) -> Any:
     np = _numpy()
     if name not in BIT_GENERATORS:
         raise StateInvalid("an unknown random generator")

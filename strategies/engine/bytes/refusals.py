@@ -19,12 +19,11 @@ from weakref import ReferenceType
 
 import backtrader as bt
 
-from strategies.engine.bytes.vocabulary import remembered
+from strategies.engine.bytes.vocabulary import is_heap, remembered
 from strategies.engine.engine_errors import NotCarriable
 
 POINTER: Final = 8
 NEVER: Final = (threading.Thread, socket.socket, io.IOBase)
-HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 PLAIN_CONTAINERS: Final = (
     OrderedDict, defaultdict, list, dict, set, frozenset, deque, tuple, int, float, str, bytes
 )  # fmt: skip
@@ -74,9 +73,7 @@ def refused(value: Any) -> NotCarriable:
 @remembered
 def is_plain_class(cls: type) -> bool:
     """Whether instances consist of attributes and at most a known container, nothing hidden in C."""
-    if not all(
-        base in PLAIN_CONTAINERS or base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__
-    ):
+    if not all(base in PLAIN_CONTAINERS or base is object or is_heap(base) for base in cls.__mro__):
         return False
     # The same comparison that object.__reduce_ex__ makes before it believes that it sees everything.
     visible = (container_base(cls) or object).__basicsize__ + POINTER * (

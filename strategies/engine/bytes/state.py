@@ -2,9 +2,20 @@
 
     magic 4 | version 1 | packing 1 | fingerprint 12 | checksum 8 | body (deflated if packing is 1)
 
-The checksum covers everything else, so a changed bit is found before anything is read. It is no
-signature: a body is read as if anybody could have written it (see `reading`). Nothing here writes a
-file or a row; who dies in the middle leaves the former state.
+The header is read in this order, and no other would do: first whether these are bytes of this format at
+all, then whether they are whole, then whose they are. A cut state is thus never taken for one of other
+code, which would start a rebuild and throw it away. The checksum covers everything else, so a changed bit
+is found before anything is read. It is no signature: a body is read as if anybody could have written it
+(see `reading`).
+
+The body stands in the order in which it can be used: the counters say whether the baseline is the right
+one (`built.foundation`); the lines come before the objects because they are written in bulk and their
+number is known; the objects come last because only they refer to others. `rebuild` reads the same bytes
+without the engine that wrote them: it skips the lines by their head, and of the objects it keeps what the
+first few hold.
+
+A version that changes any of this gets a new `VERSION`, and the states of the old one are rebuilt from the
+stored bars. Nothing here writes a file or a row: a process that dies in the middle leaves the former state.
 """
 
 import struct
@@ -16,7 +27,8 @@ from hashlib import blake2b
 from operator import itemgetter, sub
 from typing import Any, Final
 
-from strategies.engine.bytes.reading import Reader
+from strategies.engine.bytes.input import Input
+from strategies.engine.bytes.output import varint
 from strategies.engine.engine_errors import CodeChanged, HistoryTooShort, StateInvalid
 
 MAGIC: Final = b"1BAR"
@@ -25,7 +37,6 @@ HEADER: Final = struct.Struct("<4sBB12s8s")
 CHECKED_FROM: Final = 18
 PACK_FROM: Final = 4_096  # bytes of body; below, deflating costs more than it saves
 NAN: Final = float("nan")
-SEVEN_BITS: Final = 0x7F
 LARGEST: Final = 1 << 28
 TRIM_FROM: Final = 24  # values more than needed: an array gives memory back from 16 on
 SAME_LENGTH, SAME_FLOOR, IRREGULAR = 1, 2, 4
@@ -101,7 +112,8 @@ class LineTails:
 
     def __init__(self, lines: list[Any]) -> None:
         self._lines = lines
-        self._names = [vars(line) for line in lines]
+        self._names = [vars(line) for line in lines]  # the moving parts are read past the class, for speed
+        # What the head that was written last was made of, and the head (`_chunks`, `_kept`, `_longest`).
         self._floors: tuple[int, ...] = ()
         self._used: tuple[bool, ...] = ()
 
@@ -119,7 +131,7 @@ class LineTails:
             kept = self._regular_head(out, count, floors, tuple(map(bool, counts)))
         else:
             irregular = tuple(zip(beyond, extensions, strict=True))
-            out += _varint(count).join(_chunks(counts, floors, irregular, whole))
+            out += varint(count).join(_chunks(counts, floors, irregular, whole))
             kept = [
                 held if held <= whole else min(held, 1 - floor)
                 for held, floor in zip(counts, floors, strict=True)
@@ -133,16 +145,16 @@ class LineTails:
     def _regular_head(
         self, out: bytearray, count: int, floors: tuple[int, ...], used: tuple[bool, ...]
     ) -> list[int]:
-        """Write the head of lines that are `count` bars long or not used; return how much each keeps."""
+        """Write the head of lines that are `count` bars long or not used; return how much they keep."""
         if floors != self._floors or used != self._used:
             self._floors, self._used = floors, used
             self._chunks = _regular_chunks(floors, used, self._lines[0]._horizon.whole)
             self._kept = [1 - floor if is_used else 0 for floor, is_used in zip(floors, used, strict=True)]
             self._longest = max(self._kept)
-        out += _varint(count).join(self._chunks)
+        out += varint(count).join(self._chunks)
         return self._kept if count >= self._longest else [min(count, kept) for kept in self._kept]
 
-    def read(self, reader: Reader) -> None:
+    def read(self, reader: Input) -> None:
         """Undo `write`."""
         number, whole = reader.length(), reader.size()
         if number != len(self._lines) or whole != self._lines[0]._horizon.whole:
@@ -169,9 +181,9 @@ def _chunks(
 ) -> list[bytes]:
     """Return the head in pieces, between which the length of the longest line belongs.
 
-    `irregular` has for each line how many values lie beyond the present one, and its extension.
+    `irregular` has per line how many values lie beyond the present one, and its extension.
     """
-    chunks = [bytearray(_varint(len(counts)) + _varint(whole))]
+    chunks = [bytearray(varint(len(counts)) + varint(whole))]
     length = floor = -1
     highest = max(counts)
     for count, below, extra in zip(counts, floors, irregular, strict=True):
@@ -180,11 +192,11 @@ def _chunks(
         if count == highest != length:
             chunks.append(bytearray())
         elif count != length:
-            chunks[-1] += _varint(count)
+            chunks[-1] += varint(count)
         if -below != floor:
-            chunks[-1] += _varint(-below)
+            chunks[-1] += varint(-below)
         if flags & IRREGULAR:
-            chunks[-1] += b"".join(map(_varint, extra))
+            chunks[-1] += b"".join(map(varint, extra))
         length, floor = count, -below
     return list(map(bytes, chunks))
 
@@ -195,7 +207,7 @@ def _regular_chunks(floors: tuple[int, ...], used: tuple[bool, ...], whole: int)
     return _chunks(used, floors, ((0, 0),) * len(used), whole)
 
 
-def skip_lines(reader: Reader) -> list[int]:
+def skip_lines(reader: Input) -> list[int]:
     """Read past the lines of any strategy; return their lengths."""
     lengths, _, kept_of, _ = _read_head(reader, reader.length(), reader.size())
     reader.take(sum(kept_of) * 8)
@@ -203,9 +215,9 @@ def skip_lines(reader: Reader) -> list[int]:
 
 
 def _read_head(
-    reader: Reader, number: int, whole: int
+    reader: Input, number: int, whole: int
 ) -> tuple[list[int], list[int], list[int], dict[int, tuple[int, int]]]:
-    """Return lengths, floors and how many values are there of each line; of the irregular what they add."""
+    """Return lengths, floors and how many values are there of a line; of the irregular what they add."""
     raw, position = reader.raw, reader.at
     lengths, floors, kept_of = [], [], []
     irregular = {}
@@ -240,12 +252,3 @@ def trim_lines(lines: list[Any]) -> None:
         if surplus > TRIM_FROM - line._floor and line.lencount > whole:
             del line._tail[:surplus]
             line._idx -= surplus
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > SEVEN_BITS:
-        out.append(number & SEVEN_BITS | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -55,6 +55,7 @@ SHAPES: Final = {  # attributes in the order in which Backtrader's constructors 
     bt.position.Position: tuple(vars(bt.position.Position())),
 }
 Function = TypeVar("Function", bound=Callable[..., Any])
+HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 FRAMEWORK: Final = ("backtrader.", "strategies.engine.")
 LIBRARIES: Final = (builtins, math, operator)  # whose functions a strategy may hold as plain values
 
@@ -128,7 +129,7 @@ class Names:
 
     def _admit_code(self, function: FunctionType) -> None:
         for cell in function.__closure__ or ():
-            self._admit(_content(cell))
+            self._admit(content_of(cell))
         for name in function.__code__.co_names:
             self._admit(function.__globals__.get(name))
 
@@ -183,8 +184,14 @@ def names_of(participants: tuple[type, ...]) -> Names:
     return Names(participants)
 
 
-def _content(cell: Any) -> Any:
+def content_of(cell: Any) -> Any:
+    """Return what a closure holds in a cell; None if it holds nothing yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # an empty cell
+    except ValueError:
         return None
+
+
+def is_heap(cls: type) -> bool:
+    """Whether a class statement made a class: one made in C keeps things where nobody can see them."""
+    return bool(cls.__flags__ & HEAP_TYPE)

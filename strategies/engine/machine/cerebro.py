@@ -1,11 +1,36 @@
 """One Cerebro, built by Backtrader itself and then driven from outside, pass by pass.
 
 `Cerebro.run` builds and starts everything and calls `_runnext`, which here hands control back by an
-exception: Backtrader finds the owner of a strategy by walking up the stack, so strategies have to be
-built inside `run`. What `_runnext` loops over is `Machine.passes`, without what only live stores need
-(waiting for data, the clock of the computer, notifications of stores).
+exception: Backtrader finds the owner of a strategy by walking up the stack, so strategies have to be built
+inside `run`. What `_runnext` loops over is `Machine.passes`. It equals the loop of
+`cerebro.run(runonce=False, preload=True)` bar for bar; what was left out, and why it may be:
+
+    in `_runnext`                                   | here, because
+    sorting the feeds, who leads, who is resampled  | done once in `__init__`: it depends on the build alone
+    `haslivedata`, `_laststatus`, `do_qcheck`       | no feed here is live: a bar is there or it is not
+    the clock of the computer                       | only `do_qcheck` uses it; a step must not depend on it
+    `_storenotify`, `_datanotify`                   | there are no stores, and a PushFeed notifies of nothing
+    `d0ret is None`: no bar *yet*, `_check()`       | only a live feed answers None
+    `_last()` of the feeds and another round        | delivers unfinished bars of resampled feeds at the very
+                                                    | end of the data; a bot's data has no end
+    `_check_timers` without timers                  | does nothing
+
+What remains stands in `_pass` and `_deliver` in Backtrader's order, to be compared
+with the original line by line; `tests/exact` compares what comes out. Where the loop ends there, it waits
+here: `passes` returns when no feed has anything to deliver, and the next bar goes on with the same
+objects.
 
 A step may take several passes (a filter that splits a bar) or none (a resampler that waits).
+
+Preloading is the one thing that a loop over single bars cannot do as it stands: there the filters of a feed
+have seen all bars before the strategy sees one. `PushFeed.next` runs them as far as there are bars.
+
+Numbers of orders and trades are attributes of Backtrader's classes, so of the process. `OwnNumbers`
+exchanges them for the bot's own while its objects run, under a lock: two engines in two threads take
+turns.
+
+    the strategy raises in       | its numbers, the lock          | the objects
+    `passes`, inside of numbers  | put back and freed on the way  | in the middle of a bar, see `built`
 """
 
 from collections.abc import Callable
@@ -16,9 +41,9 @@ from typing import Any, Final
 import backtrader as bt
 from backtrader.utils import num2date
 
-from strategies.engine.construction import quickly
 from strategies.engine.engine_errors import EngineError, NotCarriable
 from strategies.engine.machine.feed import new_feed
+from strategies.engine.machine.gate import gate
 from strategies.engine.machine.kept_lines import Horizon
 from strategies.engine.machine.supplements import carry_analyzers, carry_histories
 from strategies.values import Feed
@@ -35,7 +60,7 @@ class _Started(BaseException):
 class _PausedCerebro(bt.Cerebro):  # type: ignore[misc]  # Backtrader has no types
     """A Cerebro that stops where the loop over the bars would begin."""
 
-    closed = False  # orders are rejected, see `live.gate`
+    closed = False  # then orders are rejected, see `gate`
 
     def _runnext(self, runstrats: list[Any]) -> None:
         del runstrats
@@ -72,7 +97,7 @@ class Numbers:
 class Switch:
     """Stands at a class of Backtrader's for the counter of its objects and hands out what `now` counts.
 
-    Only `now` is exchanged at each step: to set an attribute of a class makes Python forget what it
+    Only `now` is exchanged at every step: to set an attribute of a class makes Python forget what it
     remembers of its methods, and from a number of times on it remembers no more.
     """
 
@@ -111,7 +136,7 @@ class OwnNumbers:
 
 
 def _switch_of(cls: Any) -> Switch:
-    """Return the switch of a class; whoever has put a counter of his own there since gets a new one."""
+    """Return the switch of a class; if somebody has put another counter there since, a new one."""
     found = cls.refbasis
     if type(found) is not Switch:
         found = cls.refbasis = Switch(found)
@@ -122,28 +147,31 @@ class Machine:
     """A built Cerebro and the loop body of `_runnext`."""
 
     def __init__(self, configure: Configure, feeds: tuple[Feed, ...]) -> None:
-        self.numbers = OwnNumbers()
-        self.horizon = Horizon()
+        self.numbers = OwnNumbers()  # of orders and trades
+        self.horizon = Horizon()  # how far back the lines go
         self.cerebro = cerebro = _PausedCerebro()
         cerebro.closed = False  # an attribute from the start is none that differs from it
         with self.numbers:
-            self.pushed = [new_feed(feed) for feed in feeds]
+            self.pushed = [new_feed(feed) for feed in feeds]  # ours; `configure` may add resampled ones
         for feed, data in zip(feeds, self.pushed, strict=True):
             cerebro.adddata(data, name=feed.name)
         configure(cerebro)
-        with self.numbers, quickly():
+        with self.numbers:
             _run_to_the_loop(cerebro)
         self.broker = cerebro._broker
         self.strategies: list[Any] = cerebro.runningstrats
         for data in self.pushed:
             data.plain = not (data._filters or data._tzinput or data.p.fromdate or data.p.todate)
             data.reads_ahead = bool(data._filters) and not cerebro._doreplay
+        gate(self.broker)
         carry_histories(self.broker)
         for strategy in self.strategies:
             carry_analyzers([*strategy.analyzers, *strategy._slave_analyzers])
+        # What `_runnext` computes before its loop: the order of the feeds, their clocks, who does not lead.
         self.datas: list[Any] = sorted(cerebro.datas, key=lambda data: (data._timeframe, data._compression))
         self.clocks = [data.lines.datetime for data in self.datas]
         self.followers = _followers(self.datas)
+        # Where notifications of orders pass; a Recorder puts itself there.
         self.notify: Callable[[Any, Any], None] = self.tell
 
     def passes(self) -> None:
@@ -236,7 +264,7 @@ def _run_to_the_loop(cerebro: Any) -> None:
     else:
         raise EngineError("Cerebro ran to its end without starting the strategies")
     for names, size in known:
-        # Each coupler and each observer of all feeds made classes that the module would keep for ever.
+        # Couplers and observers of all feeds have made classes that the module would keep for ever.
         for name in list(islice(reversed(names), len(names) - size)):
             del names[name]
     if not cerebro.runningstrats:

@@ -1,4 +1,4 @@
-"""Bars that are pushed in, one at a time, by whoever drives the engine."""
+"""Bars that are pushed in, one at a time, from outside the loop."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from typing import Any, Final
 import backtrader as bt
 from backtrader.utils import date2num
 
-from strategies.engine.construction import with_lines
 from strategies.values import Bar, Feed, interval_ms
 
 EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 -- Backtrader computes with naive UTC
@@ -27,13 +26,7 @@ TIMEFRAMES: Final = {
 }
 
 
-class MetaPushFeed(type(bt.feed.DataBase)):  # type: ignore[misc]  # Backtrader has no types
-    """Feeds are built quickly without a change of Backtrader's classes, which empties Python's caches."""
-
-    donew = with_lines
-
-
-class PushFeed(bt.feed.DataBase, metaclass=MetaPushFeed):  # type: ignore[misc]  # as above
+class PushFeed(bt.feed.DataBase):  # type: ignore[misc]  # Backtrader has no types
     """A data feed whose bars are put into `queue` (values in the order of Backtrader's lines)."""
 
     def __init__(self) -> None:

@@ -8,12 +8,27 @@ was read of it, learnt while the whole history is still there:
     bars      settled+1 .. whole    all values are kept; the deepest read is noted in `_floor`
     after                           `1 - _floor` values are kept; a deeper read raises HistoryTooShort
 
-`_floor` is part of the state, so what raises and what does not depends on the state alone, not on how
-many values a warm engine still has in memory. As long as all values are kept the array is the one
-that Backtrader would have, and Python's negative indices wrap round as they do there.
+So between any two calls: `_tail[_idx]` is the value of bar number `lencount`; what lies beyond `_idx` in
+the array are values of bars that were moved back over (`rewind`) or ahead (`extension`); and every value
+from `_floor` to the present is there. There may be more, on an engine that was not trimmed yet, but no
+read gets at it: the check is against `_floor`, which is part of the state, and not against the length of
+the array. What raises and what does not depends on the state alone.
+
+Why the seeds do not count: an indicator reads its whole period once, when it starts (`settled` is the
+longest of all periods), and from then on goes on from its last value. Noting these reads would keep a
+period of values for ever that nobody reads again. A strategy that does read that deep later raises, is
+replayed with more depth (`Engine.replay`), and the depth travels in the state. A wrong guess costs time,
+never a value.
+
+As long as all values are kept the array is the one that Backtrader would have, and Python's negative
+indices wrap round as they do there.
 
 Lines of data feeds are different in one thing: in the reference run the array holds the future
-(`preload=True`), so a read that wraps round or looks ahead raises LooksAhead, never a value.
+(`preload=True`), so a read that wraps round or looks ahead raises LooksAhead, never a value. Feeds and
+filters themselves (`Horizon.loading`) run before the strategy there as here, and are not held to that.
+
+Every override exists because the original touches the array past these checks, or in a way that a tail
+answers differently (`home`, `getzero`: from the first value on).
 """
 
 from array import array
@@ -267,10 +282,10 @@ class FeedLine(HistoryLine):
 
 @remembered
 def _kept(original: type, guard: type) -> type:
-    """One derived class per original class: made anew for each engine they would pile up.
+    """One derived class per original class: made anew for every engine they would pile up.
 
     `type.__new__` and not a class statement, because Backtrader's metaclasses add two attributes to
-    the module of a class for each subclass made; and the methods copied, not inherited, because the
+    the module of a class for every subclass; and the methods copied, not inherited, because the
     class of an object can only be exchanged for one of the same layout.
     """
     attributes: dict[str, Any] = {"__module__": original.__module__, "__qualname__": original.__qualname__}
@@ -283,7 +298,7 @@ def keep_tail(line: Any, number: int, horizon: Horizon, *, of_feed: bool) -> Non
     """Turn a built LineBuffer into one that keeps a tail.
 
     Its moving parts become the first entries of its dict, so that the rest, which has to be
-    compared after each bar, is one slice.
+    compared after every bar, is one slice.
     """
     names = vars(line)
     rest = names.copy()

@@ -52,9 +52,9 @@ class Recorder:
     __slots__ = ("feeds", "open", "orders", "tell", "trades")
 
     def __init__(self, tell: Callable[[Any, Any], None], datas: list[Any]) -> None:
-        self.tell = tell
+        self.tell = tell  # passes a notification on to its strategy
         self.feeds = {id(data): at for at, data in enumerate(datas)}
-        self.open: dict[Key, OpenTrade] = {}
+        self.open: dict[Key, OpenTrade] = {}  # in the state; the two lists are not, they belong to one step
         self.orders: list[OrderEvent] = []
         self.trades: list[TradeEvent] = []
 

@@ -45,7 +45,7 @@ def carry_histories(broker: Any) -> None:
 class YearByYear:
     """What AnnualReturn.stop() computes in one walk over all bars, a bar at a time.
 
-    The value of a bar is known when the observers have run, which is after the analyzers; so each
+    The value of a bar is known when the observers have run, which is after the analyzers; so a
     bar is taken in on the next one. It needs as many bars in the first feed as in the observer.
     """
 

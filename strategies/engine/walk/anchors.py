@@ -1,16 +1,44 @@
 """The objects of a built engine, numbered; what differs from how they were built; and back again.
 
-A freshly built engine of the same code and parameters is the baseline. Everything reachable from it
-is an anchor with a number, the same in every process, because the walk follows attributes and items
-in their order. A state holds only the anchors that differ. To load one, whatever differs now is put
-back to the baseline first, so nothing of a former state survives. See `baseline` for one object.
+Everything that is reachable from the roots (broker, feeds, strategies, Cerebro) and can change is an
+anchor. Its number is its place in a walk that takes attributes and items in their own order. Engines of
+one fingerprint run the same constructors with the same arguments, so the walk meets the same things in
+the same order in every process. A constructor that lets chance decide which objects there are has another
+fingerprint every time; if chance decides on contents only, `built.differing` finds them. Numbers are the
+only pointers in a state.
+
+The walk happens once, before the first bar, and takes the baseline as it goes. After it these hold:
+
+- An anchor stays the object that it is. Whatever the strategy binds to a name, the anchor keeps its
+  number and is restored with the rest, because its id is in `numbers` and the engine holds a reference to
+  it: no new object can be given the same id.
+- Every object that a state tells of is an anchor or was made after the build; the latter are written in
+  full where they are first met (`writing`).
+- What is no anchor cannot change, or is not the strategy's to change: plain values, classes, functions,
+  and Backtrader's tables that are set up once (`baseline.STRUCTURE`).
+
+What the user's own code holds is looked at strictly: something that could not be carried is refused here,
+with its path, before a bar is stepped, and not at the bar at which it is first used. Of Backtrader's own
+objects a stranger is let pass, because Backtrader does not change it.
+
+A dump asks all anchors whether they differ. A strategy has hundreds and few of them change at a bar, so
+they are asked in bulk, by how likely a change is:
+
+    busy     asked one by one: strategies, brokers, analyzers, feeds, the user's objects
+    quiet    one comparison over all their values at once, one by one only if that finds something
+    static   no code sets their attributes after the start; only whether one was added is looked at
+    empty    containers that were empty: one `any` over all of them
+
+Which group an object is in is only a matter of speed, but for `static`: there the claim is that nobody
+writes the attribute, which is read from the bytecode of Backtrader's class (`baseline.is_static`) and of
+all that the user's code reaches (`reach`). See `baseline` for one object.
 """
 
 from collections import deque
 from enum import Enum
 from itertools import chain, count
 from logging import Logger
-from operator import is_
+from operator import attrgetter, is_
 from pathlib import PurePath
 from re import Pattern
 from types import (
@@ -27,6 +55,7 @@ import backtrader as bt
 from backtrader.linebuffer import LineBuffer
 
 from strategies.engine.bytes import numeric
+from strategies.engine.bytes.kinds import KINDS
 from strategies.engine.bytes.refusals import (
     NEVER,
     attributes_of,
@@ -35,12 +64,9 @@ from strategies.engine.bytes.refusals import (
     refused,
 )
 from strategies.engine.bytes.vocabulary import is_backtrader, remembered
-from strategies.engine.bytes.writing import CONTENTS
 from strategies.engine.engine_errors import NotCarriable
 from strategies.engine.machine.kept_lines import Horizon, keep_tail
 from strategies.engine.walk.baseline import (
-    LIST,
-    MAPPING,
     PLAIN,
     STRUCTURE,
     Container,
@@ -58,6 +84,7 @@ RESERVED: Final = frozenset({"env", "cerebro", "broker", "_owner", "_clock", "st
 FILLED_BY_BACKTRADER: Final = (bt.LineRoot, bt.Analyzer, bt.Cerebro)
 NONE: Final[dict[Any, Any]] = {}
 SIMPLE: Final = (type, BuiltinFunctionType, Enum, property)  # nothing to look into, wherever they are held
+NUMBER: Final = attrgetter("number")
 NOTHING, CONTAINER, OBJECT, FOREIGN, FIXED_KIND = range(5)
 
 
@@ -65,11 +92,13 @@ class Anchors:
     """Numbered objects and their baselines."""
 
     def __init__(self, roots: list[tuple[str, Any]], horizon: Horizon) -> None:
-        self.objects: list[Any] = []
-        self.numbers: dict[int, int] = {}
+        self.objects: list[Any] = []  # by number; the reference keeps its id from being used again
+        self.numbers: dict[int, int] = {}  # and back, by id
         self.holder: list[int] = []  # per anchor: the anchor that holds it, -1 for a root
         self.part: list[str] = []  # and as what
         self.holders: dict[int, list[tuple[int, str]]] = {}  # of containers: all that held it at the start
+        # Everything once more by what is done with it: the tails of lines are written in bulk, but lines are
+        # instances too, for their other attributes; an object that is a container as well is in both lists.
         self.lines: list[Any] = []
         self.instances: list[Instance] = []
         self.containers: list[Container] = []
@@ -78,54 +107,58 @@ class Anchors:
         self._feed_lines = {id(line) for _, thing in roots if is_feed(thing) for line in thing.lines.lines}
         for name, thing in roots:
             self._add(thing, -1, name)
-        for number, thing in enumerate(self.objects):  # it grows meanwhile
+        # Breadth first, so the roots get the first numbers. The list grows meanwhile.
+        for number, thing in enumerate(self.objects):
             role = role_of(type(thing))
             if role is None:
                 self._expand_container(number, thing)
             else:
                 self._expand_instance(number, thing, role)
-        self.watch()
+        self._watch()
 
-    def watch(self) -> None:
-        """Take the baseline: everything is as it was built."""
+    def _watch(self) -> None:
+        """Sort everything by how it is asked whether it has changed. Now all is as it was built."""
         classes: dict[Any, None] = dict.fromkeys(map(type, self.objects))
         self.reached = reached_from(tuple(cls for cls in classes if not is_backtrader(cls)))
-        written = self.reached.written
+        written = self.reached.written  # attributes that the user's code sets, on whatever object
         self._static: list[Instance] = []
         self._quiet: list[Instance] = []
         self._busy: list[tuple[Instance, bool]] = []
-        names = {id(each.keys): each.keys for each in self.instances}
+        names = {id(instance.keys): instance.keys for instance in self.instances}
         touched = {number for number, keys in names.items() if not written.isdisjoint(keys)}
-        for each in self.instances:
-            if each.static and id(each.keys) not in touched:
-                self._static.append(each)
+        for instance in self.instances:
+            if instance.static and id(instance.keys) not in touched:
+                self._static.append(instance)
                 continue
-            each.watch()
-            if each.is_quiet():
-                self._quiet.append(each)
+            instance.watch()
+            if instance.is_quiet():
+                self._quiet.append(instance)
             else:
-                self._busy.append((each, is_feed(each.thing)))
-        self._static_names = [each.names for each in self._static]
+                self._busy.append((instance, is_feed(instance.thing)))
+        self._static_names = [instance.names for instance in self._static]
         self._static_sizes = list(map(len, self._static_names))
-        self._quiet_names = [each.names for each in self._quiet]
+        self._quiet_names = [instance.names for instance in self._quiet]
         self._quiet_sizes = list(map(len, self._quiet_names))
-        self._quiet_values = tuple(chain.from_iterable(each.values for each in self._quiet))
-        # Most containers are empty at the start and when a bar is over.
+        self._quiet_values = tuple(chain.from_iterable(instance.values for instance in self._quiet))
+        # Most containers are empty at the start and when a bar is over. Not the user's: one of
+        # those may have to be written always (`Built.set_volatile`), which only asking it says.
         self._empty = [
-            each
-            for each in self.containers
-            if each.kind in (LIST, MAPPING) and not each.thing and not each.users
+            container
+            for container in self.containers
+            if issubclass(container.kind.cls, list | deque | dict)
+            and not container.thing
+            and not container.users
         ]
-        self._empty_things = [each.thing for each in self._empty]
-        empty = {id(each) for each in self._empty}
-        self._filled = [each for each in self.containers if id(each) not in empty]
+        self._empty_things = [container.thing for container in self._empty]
+        empty = {id(container) for container in self._empty}
+        self._filled = [container for container in self.containers if id(container) not in empty]
 
     def changed_containers(self) -> list["Container"]:
         """Return the containers whose content is not as it was built, in the order of their numbers."""
-        found = [each for each in self._filled if each.changed()]
+        found = [container for container in self._filled if container.changed()]
         if any(self._empty_things):
-            found += [each for each in self._empty if each.thing]
-        found.sort(key=_number)
+            found += [container for container in self._empty if container.thing]
+        found.sort(key=NUMBER)
         return found
 
     def changed(self) -> list["Instance"]:
@@ -133,14 +166,14 @@ class Anchors:
 
         Most never change: one pass over all their values says so.
         """
-        found = [each for each, feed in self._busy if feed or each.changed()]
+        found = [instance for instance, feed in self._busy if feed or instance.changed()]
         if list(map(len, self._static_names)) != self._static_sizes:
-            found += [each for each in self._static if each.changed()]
+            found += [instance for instance in self._static if instance.changed()]
         if list(map(len, self._quiet_names)) != self._quiet_sizes or not all(
             map(is_, chain.from_iterable(names.values() for names in self._quiet_names), self._quiet_values)
         ):
-            found += [each for each in self._quiet if each.changed()]
-        found.sort(key=_number)
+            found += [instance for instance in self._quiet if instance.changed()]
+        found.sort(key=NUMBER)
         return found
 
     def path_of(self, number: int) -> tuple[str, ...]:
@@ -159,7 +192,7 @@ class Anchors:
             owner = self.objects[holder]
             if "[" in part:
                 return True  # inside of a tuple, which does not change
-            if type(owner) in CONTENTS:
+            if type(owner) in KINDS:
                 if any(item is thing for item in (owner.values() if isinstance(owner, dict) else owner)):
                     return True
             elif attributes_of(owner).get(part) is thing:
@@ -180,11 +213,11 @@ class Anchors:
             if number in self.holders:
                 self.holders[number].append((holder, part))
             return
-        kind = kind_of(type(value))
-        if kind == CONTAINER:
+        treatment = treatment_of(type(value))
+        if treatment == CONTAINER:
             self.holders[len(self.objects)] = [(holder, part)]
             self._add(value, holder, part)
-        elif kind == OBJECT or (kind == FOREIGN and not strict):
+        elif treatment == OBJECT or (treatment == FOREIGN and not strict):
             self._add(value, holder, part)
         else:
             self._visit_fixed(value, holder, part, strict=strict)
@@ -227,7 +260,7 @@ class Anchors:
                 if type(value) not in PLAIN:
                     self._visit(value, number, f"[{at}]", strict=strict)
                     keeps_count |= type(value) is count
-        self.containers.append(Container(number, thing, None, users=strict, always=keeps_count))
+        self.containers.append(Container(number, thing, users=strict, always=keeps_count))
 
     def _pairs(self, number: int, thing: Any, *, strict: bool) -> None:
         for key, value in thing.items():
@@ -262,8 +295,8 @@ class Anchors:
             self._visit(parameters, number, "params", strict=False)
         for name in instance.holding:
             value = names[name]
-            kind = type(value)
-            if kind not in PLAIN and (id(value) not in known or kind in CONTENTS):
+            cls = type(value)
+            if cls not in PLAIN and (id(value) not in known or cls in KINDS):
                 self._visit(value, number, name, strict=False)
 
     def _expand_users(self, number: int, thing: Any) -> None:
@@ -273,7 +306,7 @@ class Anchors:
             if type(value) in PLAIN:
                 continue
             own = not (mixed and (name in STRUCTURE or name in RESERVED))
-            if own or (name not in STRUCTURE and (id(value) not in known or type(value) in CONTENTS)):
+            if own or (name not in STRUCTURE and (id(value) not in known or type(value) in KINDS)):
                 self._visit(value, number, name, strict=own)
 
     def _expand_base(self, number: int, thing: Any, base: type, *, strict: bool) -> None:
@@ -283,7 +316,7 @@ class Anchors:
         else:
             for at, value in enumerate(thing):
                 self._visit(value, number, f"[{at}]", strict=strict)
-        self.containers.append(Container(number, thing, base, users=self.is_users(number)))
+        self.containers.append(Container(number, thing, users=self.is_users(number)))
 
     def _expand_structure(self, number: int, thing: Any) -> None:
         """Lines and what calculates below: held in containers that do not change and are not watched."""
@@ -296,25 +329,21 @@ class Anchors:
             if id(data) not in known:
                 self._add(data, number, f"datas[{at}]")
         for kind in attributes.get("_lineiterators", NONE).values():
-            for at, each in enumerate(kind):
-                if id(each) not in known:
-                    self._add(each, number, f"{type(each).__name__.lower()}[{at}]")
+            for at, below in enumerate(kind):
+                if id(below) not in known:
+                    self._add(below, number, f"{type(below).__name__.lower()}[{at}]")
 
     def is_users(self, number: int) -> bool:
         """Whether an attribute of a class that is not Backtrader's holds this container."""
         holder, part = self.holder[number], self.part[number]
         while holder >= 0:
             thing = self.objects[holder]
-            if type(thing) not in CONTENTS:
+            if type(thing) not in KINDS:
                 return is_users_class(type(thing)) and not (
                     part in RESERVED or (isinstance(thing, FILLED_BY_BACKTRADER) and part in STRUCTURE)
                 )
             holder, part = self.holder[holder], self.part[holder]
         return False
-
-
-def _number(each: "Instance | Container") -> int:
-    return each.number
 
 
 @remembered
@@ -324,11 +353,11 @@ def aliases_of(lines: Any, number: int) -> tuple[str, ...]:
 
 
 @remembered
-def kind_of(cls: type) -> int:
+def treatment_of(cls: type) -> int:
     """Return what the walk does with the instances of a class."""
     if cls in PLAIN:
         return NOTHING
-    if cls in CONTENTS or numeric.is_mutable_class(cls):
+    if cls in KINDS or numeric.is_mutable_class(cls):
         return CONTAINER
     if issubclass(cls, UNCHANGING) or not is_plain_class(cls):
         return NOTHING if issubclass(cls, SIMPLE) else FIXED_KIND
@@ -348,12 +377,12 @@ def role_of(cls: type) -> Role | None:
 
     None if it is a container and nothing else.
     """
-    if kind_of(cls) == CONTAINER:
+    if treatment_of(cls) == CONTAINER:
         return None
     base = container_base(cls)
     return (
         issubclass(cls, LineBuffer),
         issubclass(cls, bt.LineRoot),
         is_users_class(cls),
-        base if base in CONTENTS else None,
+        base if base in KINDS else None,
     )

@@ -1,26 +1,31 @@
 """How an object or a container was built, whether it still is like that, and how to make it so again.
 
-Comparison is by identity, at the speed of C: equality is overloaded on lines and blurs 0, False and
--0.0. Numbers and texts that are equal to the last bit count as the same, so that the result does not
-depend on how a value came about.
+Three methods make one promise: `restore` puts back what `changed` would find. So `changed` may say yes too
+often (then a little more is written, or put back, than needed), but never no when something has changed.
+
+Comparison is by identity, at the speed of C: equality is overloaded on lines and blurs 0, False and -0.0.
+What is not the same object is compared once more before it is written, and numbers and texts that are
+equal to the last bit count as the same (`kinds.same`): otherwise the bytes would depend on how a value
+came about, and an engine that goes on with its objects would write others than one that loaded them.
+
+The order of the attributes counts as well, because `vars(self)` can be iterated over; it is written only
+where it is not the one that loading would make by itself.
+
+Some values are written whether or not they differ (`always`): plain values of the user's objects and the
+broker's cash, so that changed code can read the account out of a state without building the old engine
+(`rebuild`); and counters, whose position is inside of them.
 """
 
 import re
-from array import array
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from dis import get_instructions
 from fractions import Fraction
 from functools import lru_cache
-from io import BytesIO, StringIO
 from itertools import compress, count, islice
 from operator import is_, is_not
-from random import Random
-from types import (
-    FunctionType,
-)
+from types import FunctionType
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -28,10 +33,8 @@ from zoneinfo import ZoneInfo
 import backtrader as bt
 from backtrader.linebuffer import LineBuffer
 
-from strategies.engine.bytes.refusals import (
-    attributes_of,
-    has_slots,
-)
+from strategies.engine.bytes.kinds import kind_of, same
+from strategies.engine.bytes.refusals import attributes_of, has_slots
 from strategies.engine.bytes.vocabulary import is_backtrader, remembered
 from strategies.engine.machine.kept_lines import HOT
 
@@ -207,24 +210,21 @@ def is_restless(cls: type) -> bool:
 class Container:
     """Content of one container (or random generator, buffer, array) as it was built."""
 
-    __slots__ = ("always", "always_at_start", "base", "kind", "number", "saved", "thing", "users")
+    __slots__ = ("always", "always_at_start", "kind", "number", "saved", "thing", "users")
 
-    def __init__(
-        self, number: int, thing: Any, base: type | None, *, users: bool, always: bool = False
-    ) -> None:
+    def __init__(self, number: int, thing: Any, *, users: bool, always: bool = False) -> None:
         self.number = number
         self.users = users
         self.thing = thing
-        self.base = base
-        self.kind = KINDS.get(base or type(thing), NUMPY)
+        self.kind = kind_of(type(thing))
         self.always = self.always_at_start = always
-        self.saved = self.kind[0](thing)
+        self.saved = self.kind.save(thing)
 
     def changed(self) -> bool:
-        return self.always or not self.kind[1](self.thing, self.saved)
+        return self.always or not self.kind.same(self.thing, self.saved)
 
     def restore(self) -> None:
-        self.kind[2](self.thing, self.saved)
+        self.kind.restore(self.thing, self.saved)
 
 
 @remembered
@@ -247,100 +247,3 @@ def is_static(cls: type) -> bool:
 @remembered
 def _operations(function: FunctionType) -> frozenset[str]:
     return frozenset(operation.opname for operation in get_instructions(function))
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two plain values are equal to the last bit. False for anything else: then it is written."""
-    cls = type(one)
-    if cls is not type(other):
-        return False
-    if cls is float:
-        return bool(one == other) and (one != 0.0 or str(one) == str(other))
-    if cls in {int, str, bytes, bool}:
-        return bool(one == other)
-    return cls is tuple and len(one) == len(other) and all(map(_same_item, one, other))
-
-
-def _same_item(one: Any, other: Any) -> bool:
-    return one is other or same(one, other)
-
-
-def _same_list(thing: Any, saved: tuple[Any, ...]) -> bool:
-    return len(thing) == len(saved) and all(map(_same_item, thing, saved))
-
-
-def _same_dict(thing: dict[Any, Any], saved: tuple[tuple[Any, ...], tuple[Any, ...]]) -> bool:
-    return (
-        len(thing) == len(saved[0])
-        and all(map(_same_item, thing, saved[0]))
-        and all(map(_same_item, thing.values(), saved[1]))
-    )
-
-
-def _restore_list(thing: Any, saved: tuple[Any, ...]) -> None:
-    thing.clear()
-    thing.extend(saved)
-
-
-def _restore_dict(thing: dict[Any, Any], saved: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
-    dict.clear(thing) if not isinstance(thing, OrderedDict) else OrderedDict.clear(thing)
-    put = OrderedDict.__setitem__ if isinstance(thing, OrderedDict) else dict.__setitem__
-    for key, value in zip(*saved, strict=True):
-        put(thing, key, value)
-
-
-def _restore_set(thing: set[Any], saved: tuple[Any, ...]) -> None:
-    set.clear(thing)
-    for item in saved:
-        set.add(thing, item)
-
-
-def _restore_io(thing: Any, saved: tuple[Any, int]) -> None:
-    thing.seek(0)
-    thing.truncate()
-    thing.write(saved[0])
-    thing.seek(saved[1])
-
-
-def _restore_whole(thing: Any, saved: Any) -> None:
-    thing[:] = saved
-
-
-def _saved_numpy(thing: Any) -> Any:
-    return thing.copy() if hasattr(thing, "tobytes") else dict(thing.bit_generator.state)
-
-
-def _same_numpy(thing: Any, saved: Any) -> bool:
-    if hasattr(thing, "tobytes"):
-        return bool(thing.shape == saved.shape and thing.tobytes() == saved.tobytes())
-    return str(thing.bit_generator.state) == str(saved)
-
-
-def _restore_numpy(thing: Any, saved: Any) -> None:
-    if hasattr(thing, "tobytes"):
-        thing[...] = saved
-    else:
-        thing.bit_generator.state = saved
-
-
-Kind = tuple[Callable[[Any], Any], Callable[[Any, Any], bool], Callable[[Any, Any], None]]
-LIST: Final[Kind] = (tuple, _same_list, _restore_list)
-MAPPING: Final[Kind] = (
-    lambda thing: (tuple(thing), tuple(thing.values())), _same_dict, _restore_dict
-)  # fmt: skip
-IO: Final[Kind] = (
-    lambda thing: (thing.getvalue(), thing.tell()),
-    lambda thing, saved: (thing.getvalue(), thing.tell()) == saved,
-    _restore_io,
-)
-NUMPY: Final[Kind] = (_saved_numpy, _same_numpy, _restore_numpy)
-KINDS: Final[dict[type, Kind]] = {
-    list: LIST, deque: LIST, dict: MAPPING, OrderedDict: MAPPING, defaultdict: MAPPING,
-    set: (tuple, _same_list, _restore_set),
-    bytearray: (bytes, lambda thing, saved: thing == saved, _restore_whole),
-    array: (
-        lambda thing: array(thing.typecode, thing), lambda thing, saved: thing.tobytes() == saved.tobytes(),
-        _restore_whole),
-    Random: (Random.getstate, lambda thing, saved: Random.getstate(thing) == saved, Random.setstate),
-    StringIO: IO, BytesIO: IO,
-}  # fmt: skip

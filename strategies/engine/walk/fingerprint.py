@@ -1,9 +1,23 @@
 """A hash of everything that a state relies on: formats, feeds, code and parameters.
 
-Code is hashed as it runs, by its bytecode: a source file that was edited under a running process
-would lie. Line numbers, file names and docstrings do not count, so comments and moving a class do
-not matter; functions and constants that the code names are followed. Bytecode differs between minor
-versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
+Two engines of one fingerprint must build the same objects under the same numbers, and step them alike;
+otherwise a state would be loaded into something that it does not fit, without a word. A fingerprint that
+differs needlessly costs one rebuild. So in doubt something counts, and what does not count needs a reason:
+
+    counts                                        | does not count, because
+    format, version of Backtrader, feeds in order | Backtrader's code: it follows from its version
+    the classes of all anchors in their order     | file names, lines, docstrings: they change nothing
+    bytecode of the user's classes and bases      | classes that Backtrader numbers as it makes them
+    functions and constants that it names         | what is deeper than a few steps, or in other modules
+    all parameters, by name and value             | attributes: they follow, or are in the state
+
+The last line but one is a limit and not a proof: a function of another module may change unseen.
+
+Code is hashed as it runs, by its bytecode: a source file that was edited under a running process would lie.
+Line numbers, file names and docstrings do not count, so comments and moving a class do not matter. Bytecode
+differs between minor versions of Python: after such an upgrade bots are rebuilt (`Engine.rebuild`).
+
+Fingerprints are stored with every state. A change of what this module returns is a rebuild of all bots.
 """
 
 import sys
@@ -17,7 +31,7 @@ from typing import Any, Final
 import backtrader as bt
 
 from strategies.engine.bytes.state import VERSION
-from strategies.engine.bytes.vocabulary import is_backtrader, remembered
+from strategies.engine.bytes.vocabulary import content_of, is_backtrader, is_heap, remembered
 from strategies.values import Feed
 
 SIZE: Final = 12
@@ -95,11 +109,7 @@ def _value(value: Any, depth: int) -> str:  # noqa: PLR0911 -- one kind of value
 @remembered
 def code_of(cls: type) -> str:
     """Return the code of a class and of those it inherits from, up to Backtrader's and the library's."""
-    return " ".join(_class(base) for base in cls.__mro__ if not is_backtrader(base) and _is_heap(base))
-
-
-def _is_heap(cls: type) -> bool:
-    return bool(cls.__flags__ & 1 << 9)
+    return " ".join(_class(base) for base in cls.__mro__ if not is_backtrader(base) and is_heap(base))
 
 
 def _class(cls: type) -> str:
@@ -133,7 +143,7 @@ def function_text(function: FunctionType, depth: int = 0) -> str:
     if depth < DEEPEST:
         parts.extend(_named(function, depth))
         for cell in function.__closure__ or ():
-            content = _content(cell)
+            content = content_of(cell)
             if isinstance(content, (*PLAIN, FunctionType)):
                 parts.append(_value(content, depth + 1))
     return f"def({' '.join(parts)})"
@@ -147,13 +157,6 @@ def _named(function: FunctionType, depth: int) -> Iterator[str]:
                 yield f"{name}={function_text(value, depth + 2)}"
         elif isinstance(value, PLAIN) and value is not None:
             yield f"{name}={value!r}"
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None
 
 
 def _code(code: CodeType, doc: str | None) -> str:
@@ -174,9 +177,9 @@ def _class_body(code: CodeType) -> list[str]:
     Since Python 3.13 its first line and its methods' attributes are constants in it. Constants that
     are equal share a place, so the bytes of the code can differ by the line as well.
     """
-    operations = [each for each in get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    operations = [operation for operation in get_instructions(code) if operation.opname != "EXTENDED_ARG"]
     return [
-        f"{each.opname} {_value(each.argval, 1)}"
-        for each, following in pairwise([*operations, operations[-1]])
+        f"{operation.opname} {_value(operation.argval, 1)}"
+        for operation, following in pairwise([*operations, operations[-1]])
         if following.opname != "STORE_NAME" or following.argval not in NOT_CODE
     ]

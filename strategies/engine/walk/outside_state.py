@@ -15,11 +15,12 @@ from operator import is_
 from random import Random, SystemRandom
 from typing import Any, Final
 
+from strategies.engine.bytes.kinds import KINDS
 from strategies.engine.bytes.numeric import is_mutable_class
 from strategies.engine.bytes.refusals import attributes_of, container_base, is_plain_class, refused
-from strategies.engine.bytes.vocabulary import is_backtrader, remembered
+from strategies.engine.bytes.vocabulary import is_backtrader, is_heap, remembered
 from strategies.engine.engine_errors import NotCarriable
-from strategies.engine.walk.baseline import KINDS, PLAIN, Container, Instance, is_users_class
+from strategies.engine.walk.baseline import PLAIN, Container, Instance, is_users_class
 from strategies.engine.walk.reach import ATTRIBUTE, MISSING, Reached, is_library, owner_of, split
 
 CONTAINERS: Final = (list, dict, set, deque, bytearray)
@@ -31,7 +32,7 @@ STORES_ITEM: Final = frozenset({"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"})
 SUBSCRIPT_WITHIN: Final = 4  # instructions from a name to the assignment of one of its items
 REMEDY: Final = "keep it in an attribute, set in __init__"
 OWN_GENERATOR: Final = "keep a random.Random of its own, with a seed, in an attribute"
-LARGEST: Final = 10_000  # items of a global that are compared after each bar
+LARGEST: Final = 10_000  # items of a global that are compared after every bar
 
 
 def refuse_globals(reached: Reached) -> None:
@@ -76,17 +77,14 @@ def _written(operations: list[Instruction], names: dict[str, Any]) -> str | None
     for at, operation in enumerate(operations):
         if operation.opname in {"STORE_GLOBAL", "DELETE_GLOBAL"}:
             return str(operation.argval)
-        if operation.opname == "LOAD_GLOBAL" and _is_container(names.get(operation.argval)):
+        value = names.get(operation.argval) if operation.opname == "LOAD_GLOBAL" else None
+        if isinstance(value, CONTAINERS) or is_mutable_class(type(value)):
             following = operations[at + 1 : at + 1 + SUBSCRIPT_WITHIN]
             if following and following[0].opname in ATTRIBUTE and following[0].argval in CHANGING:
                 return str(operation.argval)
-            if any(each.opname in STORES_ITEM for each in following):
+            if any(operation.opname in STORES_ITEM for operation in following):
                 return str(operation.argval)
     return None
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, CONTAINERS) or is_mutable_class(type(value))
 
 
 class Globals:
@@ -99,11 +97,11 @@ class Globals:
     __slots__ = ("_bound", "_things")
 
     def __init__(self, reached: Reached) -> None:
-        self._bound = [(each, each.home.get(each.name, MISSING)) for each in reached.globals if each.own]
+        self._bound = [(used, used.home.get(used.name, MISSING)) for used in reached.globals if used.own]
         self._things: list[tuple[str, Container | Instance]] = []
         seen: set[int] = set()
-        for each, value in self._bound:
-            self._watch(each.text, value, seen)
+        for used, value in self._bound:
+            self._watch(used.text, value, seen)
 
     def _watch(self, text: str, value: Any, seen: set[int]) -> None:
         cls = type(value)
@@ -112,7 +110,7 @@ class Globals:
         seen.add(id(value))
         base = container_base(cls) or cls
         if base in KINDS or is_mutable_class(cls):
-            self._watch_container(text, value, base, seen)
+            self._watch_container(text, value, seen)
         elif base is tuple:
             for at, item in enumerate(value):
                 self._watch(f"{text}[{at}]", item, seen)
@@ -121,10 +119,10 @@ class Globals:
             for name, item in attributes_of(value).items():
                 self._watch(f"{text}.{name}", item, seen)
 
-    def _watch_container(self, text: str, value: Any, base: type, seen: set[int]) -> None:
+    def _watch_container(self, text: str, value: Any, seen: set[int]) -> None:
         if _size_of(value) > LARGEST:
             return
-        self._things.append((text, Container(0, value, base if base in KINDS else None, users=True)))
+        self._things.append((text, Container(0, value, users=True)))
         items = (
             value.values() if isinstance(value, dict) else value if isinstance(value, list | deque) else ()
         )
@@ -133,9 +131,9 @@ class Globals:
 
     def refuse_changes(self) -> None:
         """Raise NotCarriable if something is not what it was when the engine was built."""
-        for each, value in self._bound:
-            if each.home.get(each.name, MISSING) is not value:
-                raise NotCarriable(f"the global {each.text!r} of a module, which changes,", REMEDY)
+        for used, value in self._bound:
+            if used.home.get(used.name, MISSING) is not value:
+                raise NotCarriable(f"the global {used.text!r} of a module, which changes,", REMEDY)
         for text, thing in self._things:
             if thing.changed():
                 raise NotCarriable(f"the global {text!r} of a module, whose content changes,", REMEDY)
@@ -156,12 +154,7 @@ class ClassAttributes:
     __slots__ = ("_containers", "_values")
 
     def __init__(self, classes: Iterable[type]) -> None:
-        mine = {
-            base
-            for cls in classes
-            for base in cls.__mro__
-            if not is_backtrader(base) and base.__flags__ & 1 << 9
-        }
+        mine = {base for cls in classes for base in cls.__mro__ if not is_backtrader(base) and is_heap(base)}
         ordered = sorted(mine, key=lambda cls: (cls.__module__, cls.__qualname__))
         self._values = [
             (cls, vars(cls), tuple(vars(cls).values())) for cls in ordered if not _is_library(cls)

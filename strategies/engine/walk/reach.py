@@ -15,7 +15,7 @@ from enum import Enum
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-from strategies.engine.bytes.vocabulary import FRAMEWORK, is_backtrader, remembered
+from strategies.engine.bytes.vocabulary import FRAMEWORK, content_of, is_backtrader, is_heap, remembered
 
 FOLDERS: Final = ("stdlib", "platstdlib", "purelib", "platlib")
 LIBRARIES: Final = (*(sysconfig.get_path(name) for name in FOLDERS), "<frozen")
@@ -39,7 +39,7 @@ class Global:
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """Everything found, each once, in the order in which it was."""
+    """Everything found, without repetition, in the order in which it was."""
 
     functions: tuple[FunctionType, ...]  # without those of libraries' classes, such as Random
     classes: tuple[type, ...]
@@ -57,15 +57,15 @@ def reached_from(classes: tuple[type, ...]) -> Reached:
         search.follow_class(cls)
     while search.waiting:
         search.follow(search.waiting.popleft())
-    operations = [each for function in search.functions for each in operations_of(function)]
+    operations = [operation for function in search.functions for operation in operations_of(function)]
     return Reached(
         tuple(function for function in search.functions if not search.is_foreign(function)),
         tuple(search.classes),
         tuple(search.globals.values()),
-        frozenset(each.argval for each in operations if each.opname == "STORE_ATTR"),
+        frozenset(operation.argval for operation in operations if operation.opname == "STORE_ATTR"),
         any(
-            each.opname in {"BUILD_SET", "SET_ADD", "SET_UPDATE"} or each.argval == "set"
-            for each in operations
+            operation.opname in {"BUILD_SET", "SET_ADD", "SET_UPDATE"} or operation.argval == "set"
+            for operation in operations
         ),
     )
 
@@ -98,7 +98,7 @@ class _Search:
                 if operation.opname == "LOAD_GLOBAL":
                     self._load(function, operations[at:])
         for cell in function.__closure__ or ():
-            self._meet(_content(cell))
+            self._meet(content_of(cell))
 
     def _load(self, function: FunctionType, operations: list[Instruction]) -> None:
         """Follow `a`, or `a.b.c` as far as `a` and `b` are modules."""
@@ -143,7 +143,7 @@ def functions_of(cls: type) -> tuple[FunctionType, ...]:
     return tuple(
         function
         for base in cls.__mro__
-        if not is_backtrader(base) and base.__flags__ & 1 << 9
+        if not is_backtrader(base) and is_heap(base)
         for value in vars(base).values()
         for function in _plain(value)
     )
@@ -172,18 +172,11 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
 
 
 def split(function: FunctionType) -> Iterator[list[Instruction]]:
-    """Return the operations of a function and of those nested in it, each by itself."""
+    """Return the operations of a function and of those nested in it, one function at a time."""
     for code in codes_of(function.__code__):
-        yield [each for each in get_instructions(code) if each.opname not in SKIPPED]
+        yield [operation for operation in get_instructions(code) if operation.opname not in SKIPPED]
 
 
 def operations_of(function: FunctionType) -> Iterator[Instruction]:
     for operations in split(function):
         yield from operations
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None

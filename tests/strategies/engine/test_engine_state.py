@@ -4,11 +4,13 @@ import math
 import random
 import struct
 import tracemalloc
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
+from io import StringIO
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
@@ -18,10 +20,13 @@ import pytest
 from runs import X, bars, configured, stepped
 
 from strategies.engine import CodeChanged, Engine, StateInvalid
-from strategies.engine.bytes.reading import WRONG, Reader
+from strategies.engine.bytes import tags
+from strategies.engine.bytes.kinds import KINDS, NUMPY
+from strategies.engine.bytes.reading import READERS, WRONG, Reader
+from strategies.engine.bytes.scalars import SCALARS
 from strategies.engine.bytes.state import HEADER, seal, unseal
 from strategies.engine.bytes.vocabulary import Names
-from strategies.engine.bytes.writing import RANDOM, Writer
+from strategies.engine.bytes.writing import Writer
 
 
 class Mood(Enum):
@@ -124,7 +129,7 @@ WORDS = random.Random(4).getstate()[1]
 )  # fmt: skip
 def test_what_is_no_state_of_a_random_generator_is_refused_unheard(state):
     writer = Writer({}, NAMES)
-    writer.out.append(RANDOM)
+    writer.out.append(tags.RANDOM)
     writer.put(state)
     with pytest.raises((StateInvalid, *WRONG)):
         Reader(bytes(writer.out), lambda number: number, NAMES).get()
@@ -178,7 +183,7 @@ def test_bytes_of_anybody_are_refused_and_execute_nothing():
         if rng.random() < 0.3:
             del body[rng.randrange(len(body)) :]
         try:
-            engine._live.load(seal(bytes(body), mark))  # with a checksum that fits
+            engine._built.load(seal(bytes(body), mark))  # with a checksum that fits
         except (StateInvalid, CodeChanged):
             refused += 1
     peak = tracemalloc.get_traced_memory()[1]
@@ -228,6 +233,46 @@ def test_changed_code_is_noticed_and_rebuilt_with_its_account(other):
     assert following.positions == steps[at + 1].positions
     assert following.cash == steps[at + 1].cash
     assert following.trades == steps[at + 1].trades
+
+
+class Holder(bt.Strategy):
+    """Holds containers that are made from their content, from nothing, and numpy's."""
+
+    def __init__(self):
+        self.prices, self.notes, self.latest = array("d"), StringIO(), deque(maxlen=9)
+        self.table, self.chance = np.zeros(3), np.random.default_rng(2)
+
+    def next(self):
+        self.prices.append(self.data.close[0])
+        self.notes.write("x")
+        self.latest.append(len(self))
+        self.table[0] = self.chance.random()
+
+
+class Heir(Holder):
+    def carry_over(self, old):
+        self.got = {name: old[name] for name in ("prices", "notes", "latest", "table", "chance")}
+
+
+def test_containers_reach_changed_code_as_what_they_were():
+    given = [[bar] for bar in bars(20)]
+    engine, heir = Engine(configured(Holder), X), Engine(configured(Heir), X)
+    heir.rebuild(given, engine.catch_up(engine.initial(), given)[-1].state)
+    before, got = engine._built.machine.strategies[0], heir._built.machine.strategies[0].got
+    assert got["prices"] == before.prices
+    assert got["latest"] == before.latest
+    assert got["latest"].maxlen == 9
+    assert got["notes"].getvalue() == "x" * len(given)
+    assert got["table"].tobytes() == before.table.tobytes()
+    assert got["chance"].random() == before.chance.random()
+
+
+def test_every_tag_is_read_in_one_place():
+    homes = [tag for scalar in SCALARS for tag in scalar.read] + [
+        kind.tag for kind in (*KINDS.values(), NUMPY)
+    ]
+    assert len(homes) == len(set(homes))
+    assert set(READERS) == set(range(tags.NONE, tags.CLOCK + 1)) - {tags.MISSING}
 
 
 CLASS_IN_A_METHOD = """
@@ -303,6 +348,6 @@ def test_a_line_where_a_number_belongs_is_not_asked_for_anything(put):
     """Lines compute when they are compared or looked into, and raise when there are no bars yet."""
     engine, forger = Engine(bt.Cerebro.getbroker, X), Engine(bt.Cerebro.getbroker, X)
     forger.initial()
-    put(forger._live)
+    put(forger._built)
     with pytest.raises(StateInvalid):
-        engine.step(forger._live.dump(), (bars(1)[0],))
+        engine.step(forger._built.dump(), (bars(1)[0],))

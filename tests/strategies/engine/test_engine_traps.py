@@ -292,10 +292,8 @@ def test_globals_and_class_attributes_are_refused():
         stepped(configured(Shared), bars(2))
 
 
-def test_bars_out_of_order_and_fills_are_refused():
+def test_bars_out_of_order_are_refused():
     engine = Engine(configured(Reader), X)
     state = engine.step(engine.initial(), [bars(1)[0]]).state
     with pytest.raises(EngineError, match="not after"):
         engine.step(state, [bars(1)[0]])
-    with pytest.raises(EngineError, match="fills"):
-        engine.step(state, [bars(2)[1]], fills=[object()])
