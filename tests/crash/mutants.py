@@ -4,20 +4,23 @@ Undisturbed, a mutant writes the ledger that the real program writes: the harnes
 what it finds later is the wrong order and not a mutant that has fallen out of step with the program.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jobs.bar.firing
+from jobs.bar.failures import Failure
 from jobs.bar.runtime import Runtime
 from persistence.ledger import guards, pages, steps
 from persistence.ledger.advance import Advance
 from persistence.notifications import enqueue
 from persistence.rows import POSITIONS, TRADES
 
+Committed = tuple[frozenset[int], Mapping[int, Failure]]
+
 
 def cursor_first() -> None:
     """The cursor is committed, and then, in a transaction of its own, what the bar did."""
 
-    def saved(advances: Sequence[Advance], rt: Runtime) -> frozenset[int]:
+    def commit(advances: Sequence[Advance], rt: Runtime) -> Committed:
         now = rt.clock.now_ms()
         with rt.database.write() as connection:
             moved = guards.move(connection, [steps._guarded(advance) for advance in advances], now_ms=now)
@@ -26,16 +29,16 @@ def cursor_first() -> None:
             done = [advance for advance in advances if advance.bot_id in moved]
             pages.write_pages(connection, [pages.pages_of(advance, now) for advance in done])
             enqueue(connection, [alert for advance in done for alert in advance.notifications], now_ms=now)
-        return frozenset(moved)
+        return frozenset(moved), {}
 
-    jobs.bar.firing._saved = saved
+    jobs.bar.firing._commit = commit
 
 
 def trades_outside() -> None:
     """State, steps and orders are one transaction; trades and positions follow in another."""
     put_off: list[Callable[[object], None]] = []
     upsert, follow = pages.upsert, pages._follow_positions
-    save_whole = jobs.bar.firing._saved
+    commit_whole = jobs.bar.firing._commit
 
     def upsert_some(connection, table, rows, **options):
         if table in {TRADES, POSITIONS}:
@@ -43,16 +46,16 @@ def trades_outside() -> None:
         else:
             upsert(connection, table, rows, **options)
 
-    def saved(advances: Sequence[Advance], rt: Runtime) -> frozenset[int]:
-        moved = save_whole(advances, rt)
+    def commit(advances: Sequence[Advance], rt: Runtime) -> Committed:
+        committed = commit_whole(advances, rt)
         with rt.database.write() as connection:
             while put_off:
                 put_off.pop(0)(connection)
-        return moved
+        return committed
 
     pages.upsert = upsert_some
     pages._follow_positions = lambda _, held: put_off.append(lambda later: follow(later, held))
-    jobs.bar.firing._saved = saved
+    jobs.bar.firing._commit = commit
 
 
 def no_version_check() -> None:
