@@ -145,7 +145,7 @@ def timeframe_of(exchange: Any, interval: str) -> str:
     for name, fixed_length in fixed.items():
         if fixed_length == length:
             return str(name)
-    known = sorted((name for name, each in fixed.items() if each), key=lambda name: fixed[name] or 0)
+    known = sorted((name for name in fixed if fixed[name]), key=lambda name: fixed[name] or 0)
     allowed = f"one that {exchange.id} has: {', '.join(known)}"
     raise MarketRefused(Fault("data.interval", repr(interval), allowed))
 

@@ -16,7 +16,7 @@ from jobs.desk.looking import Timing
 from jobs.settings import MarketSettings
 from persistence.audit import read_audit
 from persistence.bots import edit_bot, get_bot, record_failure, start_bot
-from persistence.console import open_console
+from persistence.console import Console
 from persistence.database_errors import NoSuchBot
 from persistence.ledger.steps import load
 from strategies.faults import InvalidConfig
@@ -37,7 +37,7 @@ def opened(request, database):
     if request.param == "database":
         yield database
     else:
-        with open_console(database.url) as console:
+        with Console(database.url) as console:
             yield console
 
 
@@ -271,7 +271,7 @@ def test_the_next_moment_of_a_running_bot(database):
 
 
 def test_the_desk_prints_nothing_and_reads_neither_arguments_nor_environment_nor_clock():
-    words = ("print(", "import sys", "import os", "argparse", "time.time", "open_console", "open_database")
+    words = ("print(", "import sys", "import os", "argparse", "time.time", "Console(", "open_database")
     for file in sorted((Path(__file__).parents[3] / "jobs" / "desk").glob("*.py")):
         text = file.read_text()
         assert [word for word in words if word in text] == [], file.name
