@@ -16,7 +16,9 @@ from jobs.desk.actor import Actor, OpenDatabase, bot_for
 from jobs.desk.checking import Installation, check
 from persistence import bots
 from persistence.rows import Bot
+from strategies.config import BotConfig
 from strategies.faults import Fault, InvalidConfig, shown
+from strategies.field_words import model_of
 from strategies.strict_json import read_object
 
 COLUMNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
@@ -85,6 +87,9 @@ def _edited(bot: Bot, wishes: Mapping[str, object]) -> tuple[dict[str, Any], tup
     config = read_object(bot.config) if wishes.keys() - COLUMNS.keys() else {}
     edited = deepcopy(config)
     for path, new in wishes.items():
+        if path not in COLUMNS and path.partition(".")[0] not in BotConfig.model_fields:
+            faults.append(_unknown(path))
+            continue
         old = getattr(bot, path) if path in COLUMNS else _at(config, path)
         if json.dumps(old) == json.dumps(new):  # not ==, to which 1, 1.0 and true are the same
             continue
@@ -99,6 +104,21 @@ def _edited(bot: Bot, wishes: Mapping[str, object]) -> tuple[dict[str, Any], tup
     if faults:
         raise InvalidConfig(tuple(faults))
     return columns, tuple(changes)
+
+
+def _unknown(path: str) -> Fault:
+    """Say what may be edited, and the fields that end as this path does: people write interval=1h."""
+    known = [
+        f"{section}.{name}"
+        for section, field in BotConfig.model_fields.items()
+        if (inner := model_of(field.annotation))
+        for name in inner.model_fields
+    ]
+    meant = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+    allowed = f"{', '.join(COLUMNS)}, or a path into the configuration such as data.interval"
+    return Fault(
+        path, "no such field", f"{allowed}; did you mean {' or '.join(meant)}?" if meant else allowed
+    )
 
 
 def _at(config: object, path: str) -> object:

@@ -203,6 +203,8 @@ def test_an_edit_changes_row_and_configuration_in_one_update(opened, database):
         ({"symbol.name": "x"}, "symbol", "a section that has name"),
         ({"broker.cash": True}, "broker.cash", ""),
         ({"broker.cash": float("nan")}, "broker.cash", ""),
+        ({"interval": "15m"}, "interval", "schedule, description, enabled, or a path"),
+        ({"interval": "15m"}, "interval", "did you mean data.interval?"),
     ],
 )
 def test_an_edit_that_could_not_run_is_refused_with_what_is_allowed(database, wishes, path, allowed):
