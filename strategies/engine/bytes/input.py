@@ -6,10 +6,10 @@ than a strategy could have built.
 """
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from strategies.engine.bytes.refusals import plain_dict
 from strategies.engine.bytes.tags import DEEPEST, SEVEN_BITS
 from strategies.engine.bytes.vocabulary import Names
 from strategies.engine.engine_errors import StateInvalid
@@ -97,7 +97,7 @@ class Input(ABC):
         return found
 
     def fill(self, container: dict[Any, Any]) -> None:
-        put = OrderedDict.__setitem__ if isinstance(container, OrderedDict) else dict.__setitem__
+        put = plain_dict(container).__setitem__
         for _ in range(self.nested()):
             key = self.get()
             put(container, key, self.get())

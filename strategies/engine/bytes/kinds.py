@@ -22,6 +22,7 @@ from typing import Any, Final
 from strategies.engine.bytes import numeric, tags
 from strategies.engine.bytes.input import Input, Unknown
 from strategies.engine.bytes.output import Output
+from strategies.engine.bytes.refusals import plain_dict
 from strategies.engine.bytes.vocabulary import remembered
 from strategies.engine.engine_errors import StateInvalid
 
@@ -81,8 +82,8 @@ def _same_item(one: Any, other: Any) -> bool:
     return one is other or same(one, other)
 
 
-def _same_items(thing: Any, saved: tuple[Any, ...]) -> bool:
-    return len(thing) == len(saved) and all(map(_same_item, thing, saved))
+def _same_items(found: tuple[Any, ...], saved: tuple[Any, ...]) -> bool:
+    return len(found) == len(saved) and all(map(_same_item, found, saved))
 
 
 def _write_list(w: Output, value: list[Any]) -> None:
@@ -105,11 +106,6 @@ def _fill_deque(r: Input, value: deque[Any]) -> None:
     deque.extend(value, r.items())
 
 
-def _restore_items(thing: Any, saved: tuple[Any, ...]) -> None:
-    thing.clear()
-    thing.extend(saved)
-
-
 def _write_set(w: Output, value: set[Any]) -> None:
     """Write a set and rebuild it in place, so that it is the same set here and where it is read.
 
@@ -128,6 +124,10 @@ def _fill_set(r: Input, value: set[Any]) -> None:
         set.add(value, item)
 
 
+def _save_set(thing: set[Any]) -> tuple[Any, ...]:
+    return tuple(set.__iter__(thing))
+
+
 def _restore_set(thing: set[Any], saved: tuple[Any, ...]) -> None:
     # One by one: update() would size the table in one go, and the order of iteration be another.
     set.clear(thing)
@@ -140,12 +140,8 @@ def _write_default_dict(w: Output, value: defaultdict[Any, Any]) -> None:
     w.pairs(value)
 
 
-def _clear_dict(value: dict[Any, Any]) -> None:
-    OrderedDict.clear(value) if isinstance(value, OrderedDict) else dict.clear(value)
-
-
 def _fill_dict(r: Input, value: dict[Any, Any]) -> None:
-    _clear_dict(value)
+    plain_dict(value).clear(value)
     r.fill(value)
 
 
@@ -158,18 +154,20 @@ def _fill_default_dict(r: Input, value: defaultdict[Any, Any]) -> None:
 
 
 def _save_dict(thing: dict[Any, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    return tuple(thing), tuple(thing.values())
+    plain = plain_dict(thing)
+    return tuple(plain.keys(thing)), tuple(plain.values(thing))
 
 
 def _same_dict(thing: dict[Any, Any], saved: tuple[tuple[Any, ...], tuple[Any, ...]]) -> bool:
-    return _same_items(thing, saved[0]) and all(map(_same_item, thing.values(), saved[1]))
+    keys, values = _save_dict(thing)
+    return _same_items(keys, saved[0]) and _same_items(values, saved[1])
 
 
 def _restore_dict(thing: dict[Any, Any], saved: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
-    _clear_dict(thing)
-    put = OrderedDict.__setitem__ if isinstance(thing, OrderedDict) else dict.__setitem__
+    plain = plain_dict(thing)
+    plain.clear(thing)
     for key, value in zip(*saved, strict=True):
-        put(thing, key, value)
+        plain.__setitem__(thing, key, value)
 
 
 def _write_array(w: Output, value: "array[Any]") -> None:
@@ -230,8 +228,17 @@ def _fill_buffer(r: Input, value: Any) -> None:
     _restore_buffer(value, (r.get(), r.size()))
 
 
-def _a_list(cls: type, tag: int, write: Any, fill: Any) -> Kind:
-    return Kind(cls, tag, write, fill, tuple, _same_items, _restore_items, make=cls)
+def _a_list(cls: Any, tag: int, write: Any, fill: Any) -> Kind:
+    def save(thing: Any) -> tuple[Any, ...]:
+        return tuple(cls.__iter__(thing))
+
+    def restore(thing: Any, saved: tuple[Any, ...]) -> None:
+        cls.clear(thing)
+        cls.extend(thing, saved)
+
+    return Kind(
+        cls, tag, write, fill, save, lambda thing, saved: _same_items(save(thing), saved), restore, make=cls
+    )
 
 
 def _a_dict(cls: type, tag: int, write: Any = Output.pairs, fill: Any = _fill_dict) -> Kind:
@@ -255,7 +262,10 @@ KINDS: Final[dict[type, Kind]] = {
     for kind in (
         _a_list(list, tags.LIST, _write_list, _fill_list),
         _a_list(deque, tags.DEQUE, _write_deque, _fill_deque),
-        Kind(set, tags.SET, _write_set, _fill_set, tuple, _same_items, _restore_set, make=set),
+        Kind(
+            set, tags.SET, _write_set, _fill_set,
+            _save_set, lambda thing, saved: _same_items(_save_set(thing), saved), _restore_set, make=set,
+        ),
         _a_dict(dict, tags.DICT),
         _a_dict(OrderedDict, tags.ORDERED_DICT),
         _a_dict(defaultdict, tags.DEFAULT_DICT, _write_default_dict, _fill_default_dict),

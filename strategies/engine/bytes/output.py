@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from strategies.engine.bytes import tags
+from strategies.engine.bytes.refusals import plain_dict
 from strategies.engine.bytes.tags import SEVEN_BITS
 from strategies.engine.bytes.vocabulary import CODE_OF_STRING, Names
 from strategies.engine.engine_errors import NotCarriable
@@ -103,10 +104,11 @@ class Output(ABC):
         self.depth -= 1
 
     def pairs(self, values: dict[Any, Any]) -> None:
-        self.nested(len(values))
+        plain = plain_dict(values)
+        self.nested(plain.__len__(values))
         key = None
         try:
-            for key, value in values.items():
+            for key, value in plain.items(values):
                 self.put(key)
                 self.put(value)
         except NotCarriable as refusal:

@@ -95,6 +95,14 @@ def container_base(cls: type) -> type | None:
     return next((base for base in cls.__mro__ if base in PLAIN_CONTAINERS), None)
 
 
+def plain_dict(value: dict[Any, Any]) -> type[dict[Any, Any]]:
+    """Return the plain type whose methods see what a dict holds, whatever its own class makes of them.
+
+    An OrderedDict keeps an order of its own, which the methods of `dict` do not know.
+    """
+    return OrderedDict if isinstance(value, OrderedDict) else dict
+
+
 @remembered
 def has_slots(cls: type) -> bool:
     """Whether attributes are not all in a `__dict__`."""

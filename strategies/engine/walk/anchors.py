@@ -61,6 +61,7 @@ from strategies.engine.bytes.refusals import (
     attributes_of,
     container_base,
     is_plain_class,
+    plain_dict,
     refused,
 )
 from strategies.engine.bytes.vocabulary import is_backtrader, remembered
@@ -263,7 +264,7 @@ class Anchors:
         self.containers.append(Container(number, thing, users=strict, always=keeps_count))
 
     def _pairs(self, number: int, thing: Any, *, strict: bool) -> None:
-        for key, value in thing.items():
+        for key, value in plain_dict(thing).items(thing):
             if type(key) not in PLAIN:
                 self._visit(key, number, "[key]", strict=strict)
             if type(value) not in PLAIN:
@@ -309,12 +310,12 @@ class Anchors:
             if own or (name not in STRUCTURE and (id(value) not in known or type(value) in KINDS)):
                 self._visit(value, number, name, strict=own)
 
-    def _expand_base(self, number: int, thing: Any, base: type, *, strict: bool) -> None:
+    def _expand_base(self, number: int, thing: Any, base: Any, *, strict: bool) -> None:
         """Look into an object that is a container as well."""
         if issubclass(base, dict):
             self._pairs(number, thing, strict=strict)
         else:
-            for at, value in enumerate(thing):
+            for at, value in enumerate(base.__iter__(thing)):  # past a method of the user's
                 self._visit(value, number, f"[{at}]", strict=strict)
         self.containers.append(Container(number, thing, users=self.is_users(number)))
 
