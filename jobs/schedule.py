@@ -113,14 +113,18 @@ class Cron:
 Schedule = Boundaries | Cron
 
 
+def cron_of(text: str | None) -> str | None:
+    """Return the expression that a row's schedule holds; nothing but blanks is none."""
+    return (text or "").strip() or None
+
+
 def schedule_for(interval: str, cron: str | None, settle_ms: int) -> Schedule:
     """Return the schedule of a row: its cron expression if it has one, else the bars' boundaries.
 
     Raises InvalidSchedule, and ValueError for what is no interval.
     """
-    if cron is not None and cron.strip():
-        return Cron(cron.strip(), settle_ms)
-    return Boundaries(interval, settle_ms)
+    expression = cron_of(cron)
+    return Boundaries(interval, settle_ms) if expression is None else Cron(expression, settle_ms)
 
 
 def parse(found: object) -> Schedule:
@@ -179,8 +183,8 @@ def _rules(expression: str) -> _Rules:
             for days in _day_rules(day, _weekdays(weekday))
         )
         for calculator in calculators:
-            # 30 February never comes, which is found by asking. What comes once comes again within
-            # LONGEST_WAIT, so afterwards nothing has to bound the search, and nothing here changes again.
+            # 30 February never comes, which is found by asking within a bound. What comes once comes again,
+            # so afterwards nothing has to bound the search, and nothing here changes again.
             calculator.end_date = EPOCH + LONGEST_WAIT
             _next_wall(calculator, EPOCH)
             calculator.end_date = None

@@ -27,11 +27,21 @@ from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.rows import ERRORS, MOVES, Bot, ErrorRow
 from persistence.setwise import ids_of, in_ids, upsert
 from persistence.text import storable
-from persistence.transaction import Transaction, is_sqlite, moment, ms_of, run
+from persistence.transaction import Transaction, database_now, is_sqlite, moment, ms_of, run
 
 __all__ = [
-    "MOVES", "Bot", "add_bot", "all_bots", "beat", "change_status", "get_bot", "record_failure", "remove_bot",
-    "set_enabled", "set_paused", "start_bot",
+    "MOVES",
+    "Bot",
+    "add_bot",
+    "all_bots",
+    "beat",
+    "change_status",
+    "edit_bot",
+    "get_bot",
+    "record_failure",
+    "remove_bot",
+    "set_paused",
+    "start_bot",
 ]  # fmt: skip
 
 LONGEST_MESSAGE: Final = 2_000
@@ -58,9 +68,9 @@ def add_bot(  # noqa: PLR0913 -- the columns that a new row may bring along
         "enabled": enabled,
         "schedule": schedule,
         "config": config,
-        "description": description,
-        "edited_by": actor,
-        "edit_reason": reason,
+        "description": storable(description),
+        "edited_by": storable(actor),
+        "edit_reason": None if reason is None else storable(reason),
         "created_at": now,
         "updated_at": now,
     }
@@ -77,8 +87,10 @@ def all_bots(transaction: Transaction, user_id: int | None = None) -> tuple[Bot,
     return _bots(transaction, mine + "ORDER BY b.id", _only(user_id))
 
 
-def get_bot(transaction: Transaction, bot_id: int) -> Bot | None:
-    return next(iter(_bots(transaction, "WHERE b.id = :id", {"id": bot_id})), None)
+def get_bot(transaction: Transaction, bot_id: int, *, lock: bool = False) -> Bot | None:
+    """Return the bot. With `lock` its row stays as it was read until the transaction ends."""
+    locking = " FOR NO KEY UPDATE OF b" if lock and not is_sqlite(transaction) else ""
+    return next(iter(_bots(transaction, "WHERE b.id = :id" + locking, {"id": bot_id})), None)
 
 
 def _bots(transaction: Transaction, which: str, parameters: Mapping[str, object]) -> tuple[Bot, ...]:
@@ -103,34 +115,13 @@ def set_paused(
     Resuming also gives a bot that its errors have stopped a new chance. Once this is committed no
     step of the bot that was begun before it can commit. Raises NoSuchBot.
     """
-    given = {"id": bot_id, "paused": paused, "actor": actor, "reason": reason}
+    given = {"id": bot_id, "paused": paused, **_asked(actor, reason)}
     if paused:
         changed = _move(transaction, "paused", "id = :id AND NOT paused", given, beside="paused = :paused")
     else:
         # A bot in error keeps its status here: the trigger of the edit gives it its new chance.
         which = "id = :id AND (paused OR status = 'error')"
         changed = _move(transaction, "stopped", which, given, beside="paused = :paused", sources={"paused"})
-    return _existed(transaction, bot_id, changed)
-
-
-def set_enabled(
-    transaction: Transaction,
-    bot_id: int,
-    enabled: bool,
-    *,
-    now_ms: int,
-    actor: str = "service",
-    reason: str | None = None,
-) -> bool:
-    """Enable or disable a bot; return whether that changed anything. Raises NoSuchBot."""
-    given: dict[str, object] = {"id": bot_id, "enabled": enabled, "actor": actor, "reason": reason}
-    which = "id = :id AND enabled <> :enabled"
-    if enabled:
-        edit = "enabled = :enabled, edited_by = :actor, edit_reason = :reason"
-        changed = run(transaction, f"UPDATE trading_bots SET {edit} WHERE {which}", given).rowcount
-    else:
-        given["now"] = moment(transaction, now_ms)
-        changed = _move(transaction, "stopped", which, given, beside="enabled = :enabled, stopped_at = :now")
     return _existed(transaction, bot_id, changed)
 
 
@@ -163,7 +154,7 @@ def remove_bot(
         symbol, side, quantity = held
         raise PositionOpen(f"bot {bot_id} holds a position: {side} {quantity} {symbol}")
     # The trigger that audits the deletion reads from the row who asked for it.
-    parameters = {"id": bot_id, "actor": actor, "reason": reason}
+    parameters = {"id": bot_id, **_asked(actor, reason)}
     run(
         transaction,
         "UPDATE trading_bots SET edited_by = :actor, edit_reason = :reason WHERE id = :id",
@@ -206,12 +197,17 @@ def change_status(
         return False
     if status not in MOVES.get(found, frozenset()):
         raise IllegalMove(f"bot {bot_id} is {found}: it cannot become {status}")
-    given: dict[str, object] = {"id": bot_id, "actor": actor, "reason": reason}
+    given: dict[str, object] = {"id": bot_id, **_asked(actor, reason)}
     beside = ""
     if status in {"stopped", "error"}:
         beside, given["now"] = "stopped_at = :now", moment(transaction, now_ms)
     _move(transaction, status, "id = :id", given, beside=beside)
     return True
+
+
+def _asked(actor: str, reason: str | None) -> dict[str, str | None]:
+    """Return who asks and why, as the audit keeps them: an empty reason is none."""
+    return {"actor": storable(actor), "reason": storable(reason) if reason else None}
 
 
 def _move(
@@ -310,7 +306,7 @@ def move_all(
     """
     if not bot_ids:
         return 0
-    given: dict[str, object] = {"ids": ids_of(transaction, bot_ids), "actor": actor, "reason": reason}
+    given: dict[str, object] = {"ids": ids_of(transaction, bot_ids), **_asked(actor, reason)}
     which = f"id {in_ids(transaction)} AND status IN ({_before(status)})"
     beside = ""
     if status in {"running", "stopped"}:
@@ -354,20 +350,20 @@ def edit_bot(
 ) -> bool:
     """Write columns that people edit, in one UPDATE; return False if the row is not at `revision` any more.
 
-    Also without a difference this is an edit: it raises the revision, is audited, and gives a bot that its
-    errors have stopped a new chance.
+    To disable a bot stops it. Also without a difference this is an edit: it raises the revision, is
+    audited, and gives a bot that its errors have stopped a new chance. The names of `columns` become
+    SQL: they are the caller's, never a person's.
     """
-    changes = "".join(f"{name} = :{name}, " for name in columns)
-    expected = "" if revision is None else " AND revision = :revision"
-    return (
-        run(
-            transaction,
-            f"UPDATE trading_bots SET {changes}edited_by = :actor, edit_reason = :reason"
-            f" WHERE id = :id{expected}",
-            {**columns, "actor": actor, "reason": reason, "id": bot_id, "revision": revision},
-        ).rowcount
-        > 0
-    )
+    given: dict[str, object] = {**columns, "id": bot_id, "revision": revision, **_asked(actor, reason)}
+    which = "id = :id" + ("" if revision is None else " AND revision = :revision")
+    sets = ", ".join(f"{name} = :{name}" for name in columns)
+    if columns.get("enabled") is False:
+        # What ends a bot's running says so itself: there may be no service that would. The moment is the
+        # database's, as that of `resumed_at` is.
+        given["now"] = moment(transaction, database_now(transaction))
+        return _move(transaction, "stopped", which, given, beside=f"{sets}, stopped_at = :now") > 0
+    sets = f"{sets}, edited_by = :actor, edit_reason = :reason"
+    return run(transaction, f"UPDATE trading_bots SET {sets} WHERE {which}", given).rowcount > 0
 
 
 def forgive(transaction: Transaction, bot_id: int) -> None:

@@ -24,7 +24,7 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
     "paused": frozenset({"starting", "running", "error", "stopping", "stopped"}),
     "error": frozenset({"starting", "paused", "stopped"}),
     # A process that was killed while it stopped leaves this behind; the next start takes it from there.
-    "stopping": frozenset({"stopped", "starting", "paused", "error"}),
+    "stopping": frozenset({"stopped", "starting", "running", "paused", "error"}),
 }
 
 # What `notify_order` can say of an order, and what a venue's order goes through (DESIGN: orders).

@@ -71,7 +71,9 @@ def add(arguments: argparse.Namespace) -> int:
 
 
 def edit(arguments: argparse.Namespace) -> int:
-    wishes = dict(_wish(text) for text in arguments.wishes)
+    wishes = dict(map(_wish, arguments.wishes))
+    if len(wishes) < len(arguments.wishes):
+        raise CommandFailed(Ending.USAGE, "a field is given twice")
     installation = _installation(arguments.config)
     with opened(arguments) as database:
         try:

@@ -30,9 +30,12 @@ def may(actor: Actor, user_id: int) -> bool:
     return actor.user_id in {None, user_id}
 
 
-def bot_for(transaction: Transaction, actor: Actor, bot_id: int) -> Bot:
-    """Return the bot. Raises NoSuchBot, also for one of somebody else: its number is nobody's business."""
-    bot = bots.get_bot(transaction, bot_id)
+def bot_for(transaction: Transaction, actor: Actor, bot_id: int, *, lock: bool = False) -> Bot:
+    """Return the bot. Raises NoSuchBot, also for one of somebody else: its number is nobody's business.
+
+    With `lock` it stays the actor's until the transaction ends; who asks before moving needs that.
+    """
+    bot = bots.get_bot(transaction, bot_id, lock=lock)
     if bot is None or not may(actor, bot.user_id):
         raise NoSuchBot(bot_id)
     return bot

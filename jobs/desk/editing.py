@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from jobs.desk.actor import Actor, OpenDatabase, bot_for
 from jobs.desk.checking import Installation, check
+from jobs.schedule import cron_of
 from persistence import bots
 from persistence.rows import Bot
 from strategies.config import BotConfig
 from strategies.faults import Fault, InvalidConfig, shown
 from strategies.field_words import model_of
-from strategies.strict_json import read_object
+from strategies.strict_json import MAX_DEPTH, read_object
 
 COLUMNS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "schedule": ((str, type(None)), "a cron expression, or nothing"),
@@ -67,10 +68,12 @@ def edit(
     columns, changes = _edited(bot, wishes)
     if not columns:
         return Edited(bot_id, ())
-    schedule = columns.get("schedule", bot.schedule or None)
-    checked = check(columns.get("config", bot.config), installation, schedule)
-    if checked.faults:
-        raise InvalidConfig(checked.faults)
+    if columns.keys() & {"config", "schedule"} or columns.get("enabled"):
+        # What neither decides anything nor starts anything is also for a bot whose configuration is broken.
+        schedule = columns.get("schedule", cron_of(bot.schedule))
+        checked = check(columns.get("config", bot.config), installation, schedule)
+        if checked.faults:
+            raise InvalidConfig(checked.faults)
     with database.write() as transaction:
         if not bots.edit_bot(
             transaction, bot_id, columns, revision=bot.revision, actor=actor.name, reason=reason
@@ -130,6 +133,8 @@ def _at(config: object, path: str) -> object:
 def _put(config: dict[str, Any], path: str, new: object) -> tuple[Fault, ...]:
     """Set a field; sections on the way that are not there are made, and the check says if they may be."""
     *sections, last = path.split(".")
+    if len(sections) >= MAX_DEPTH:
+        return (Fault(f"{path[:40]}...", f"{len(sections) + 1} levels", f"at most {MAX_DEPTH} levels"),)
     for depth, key in enumerate(sections, start=1):
         inner = config.setdefault(key, {})
         if not isinstance(inner, dict):

@@ -46,7 +46,7 @@ def history(
 
 
 def state_of(bot: Bot) -> str:
-    """One word for what a bot does: what people ordered comes before what the service last wrote."""
+    """One word for what a bot does: that it failed, else what people ordered, else what the service wrote."""
     if bot.status == "error":
         return "error"
     if not bot.enabled:
@@ -69,7 +69,9 @@ class Timing:
             following = schedule_for(interval, bot.schedule, self.settle).next_ms(self.now)
         except ValueError:  # plain SQL may write anything; the service has told the owner
             return None
-        return max(following, bot.retry_at or 0)
+        # A bot that waits after a failure is fired for it, and by no boundary before.
+        waits = bot.retry_at is not None and bot.retry_at > self.now
+        return bot.retry_at if waits else following
 
     def lag(self, overview: Overview, length: int | None) -> int | None:
         """Return how long ago the oldest bar closed that is not committed yet (ms); 0 if there is none."""

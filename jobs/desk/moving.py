@@ -17,7 +17,7 @@ from jobs.desk.actor import Actor, OpenDatabase, bot_for
 from persistence import bots
 from persistence.database_errors import NoSuchBot, PositionOpen
 from persistence.rows import Bot
-from persistence.transaction import Transaction, database_now
+from persistence.transaction import Transaction
 
 TOGETHER: Final = 100  # bots in a transaction: the service must not wait long for its turn to write
 
@@ -58,7 +58,7 @@ def stop(
     """Disable bots. A step that was begun before this is committed cannot commit any more."""
 
     def move(transaction: Transaction, bot: Bot) -> bool:
-        return _disabled(transaction, actor, bot.id, reason)
+        return bot.enabled and _disabled(transaction, actor, bot.id, reason)
 
     return _moved(database, actor, bot_ids, move)
 
@@ -119,9 +119,7 @@ def remove(
 
 
 def _disabled(transaction: Transaction, actor: Actor, bot_id: int, reason: str | None) -> bool:
-    # By the database's clock, as its trigger writes `resumed_at` when the bot is enabled again.
-    now = database_now(transaction)
-    return bots.set_enabled(transaction, bot_id, enabled=False, now_ms=now, actor=actor.name, reason=reason)
+    return bots.edit_bot(transaction, bot_id, {"enabled": False}, actor=actor.name, reason=reason)
 
 
 def _moved(
@@ -130,12 +128,15 @@ def _moved(
     bot_ids: Iterable[int],
     move: Callable[[Transaction, Bot], bool],
 ) -> tuple[Moved, ...]:
-    ids = tuple(dict.fromkeys(bot_ids))
-    results: list[Moved] = []
+    """Move bots and return what became of them, in the order in which they were named."""
+    asked = tuple(dict.fromkeys(bot_ids))
+    ids = sorted(asked)  # rows are locked in this order by everybody, or two commands would deadlock
+    results: dict[int, Moved] = {}
     for first in range(0, len(ids), TOGETHER):
         with database.write() as transaction:
-            results += [_one(transaction, actor, bot_id, move) for bot_id in ids[first : first + TOGETHER]]
-    return tuple(results)
+            for bot_id in ids[first : first + TOGETHER]:
+                results[bot_id] = _one(transaction, actor, bot_id, move)
+    return tuple(results[bot_id] for bot_id in asked)
 
 
 def _one(
@@ -143,7 +144,7 @@ def _one(
 ) -> Moved:
     """Move one bot. A refusal has written nothing, so the others of its transaction are not touched by it."""
     try:
-        changed = move(transaction, bot_for(transaction, actor, bot_id))
+        changed = move(transaction, bot_for(transaction, actor, bot_id, lock=True))
     except NoSuchBot:
         return Moved(bot_id, Result.NO_SUCH_BOT)
     except PositionOpen as exc:

@@ -29,7 +29,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from persistence.connect import BUSY_TIMEOUT_MS
+from persistence.connect import ANSWER_TIMEOUT_S, BUSY_TIMEOUT_MS
 from persistence.database import Database, open_database
 from persistence.schema.tables import metadata
 
@@ -37,6 +37,7 @@ HISTORY: Final = ("0001",)  # every revision, oldest first
 HEAD: Final = HISTORY[-1]
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 UPGRADE_WAIT_MS: Final = 30_000  # for another process that upgrades
+UPGRADE_ANSWER_S: Final = 300.0  # longer than that wait, and than a migration of a large table
 UPGRADE_LOCK: Final = 7_021_337_405  # any number, the same in every version
 
 
@@ -53,7 +54,7 @@ def upgrade(url: str) -> None:
 
     Raises DatabaseUnavailable, or SchemaTooNew.
     """
-    with _opened(url, busy_timeout_ms=UPGRADE_WAIT_MS) as database:
+    with _opened(url, busy_timeout_ms=UPGRADE_WAIT_MS, answer_timeout_s=UPGRADE_ANSWER_S) as database:
         with database.read() as connection:
             if not _behind(connection):
                 return
@@ -162,8 +163,10 @@ TRIGGERS: Final = {
 
 
 @contextmanager
-def _opened(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Database]:
-    database = open_database(url, busy_timeout_ms=busy_timeout_ms)
+def _opened(
+    url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, answer_timeout_s: float = ANSWER_TIMEOUT_S
+) -> Iterator[Database]:
+    database = open_database(url, busy_timeout_ms=busy_timeout_ms, answer_timeout_s=answer_timeout_s)
     try:
         yield database
     finally:

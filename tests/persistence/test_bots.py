@@ -12,12 +12,12 @@ from persistence.bots import (
     change_status,
     get_bot,
     record_failure,
-    set_enabled,
     set_paused,
 )
 from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.rows import MOVES, STATUSES, Bot
 from persistence.runs import Run, beat_run, begin_run, end_run, latest_runs
+from persistence.transaction import database_now
 
 
 def test_a_bot_comes_back_as_it_was_added(database):
@@ -71,19 +71,15 @@ def test_every_status_has_its_moves():
 WISHES = (
     lambda connection, bot: set_paused(connection, bot, paused=True),
     lambda connection, bot: set_paused(connection, bot, paused=False),
-    lambda connection, bot: set_enabled(connection, bot, enabled=False, now_ms=NOW),
-    lambda connection, bot: set_enabled(connection, bot, enabled=True, now_ms=NOW),
-    lambda connection, bot: status_of(connection, bot) != "stopping" and bots.start_bot(connection, bot, NOW),
+    lambda connection, bot: bots.edit_bot(connection, bot, {"enabled": False}),
+    lambda connection, bot: bots.edit_bot(connection, bot, {"enabled": True}),
+    lambda connection, bot: bots.start_bot(connection, bot, NOW),
     lambda connection, _: bots.forgive_all(connection),
     *(
         lambda connection, bot, status=status: bots.move_all(connection, (bot,), status, now_ms=NOW)
         for status in STATUSES
     ),
 )
-
-
-def status_of(connection, bot) -> str:
-    return get_bot(connection, bot).status
 
 
 @pytest.mark.parametrize("old", STATUSES)
@@ -178,13 +174,25 @@ def test_enable_and_disable(database):
     (bot,) = add_bots(database)
     with database.write() as connection:
         bots.start_bot(connection, bot, NOW)
-        assert [set_enabled(connection, bot, enabled=False, now_ms=NOW + 1) for _ in "12"] == [True, False]
+        before = database_now(connection)
+        assert bots.edit_bot(connection, bot, {"enabled": False})
         found = get_bot(connection, bot)
-        assert (found.enabled, found.status, found.stopped_at) == (False, "stopped", NOW + 1)
-        assert set_enabled(connection, bot, enabled=True, now_ms=NOW + 2)
+        assert (found.enabled, found.status) == (False, "stopped")
+        assert before <= found.stopped_at <= database_now(connection)
+        assert bots.edit_bot(connection, bot, {"enabled": True})
         assert get_bot(connection, bot).enabled
-        with pytest.raises(NoSuchBot):
-            set_enabled(connection, 99, enabled=True, now_ms=NOW)
+        assert not bots.edit_bot(connection, 99, {"enabled": True})
+
+
+def test_who_asks_and_why_is_kept_whatever_it_is_written_with(database):
+    """No text of a person breaks the transaction; an empty reason is none."""
+    (bot,) = add_bots(database)
+    with database.write() as connection:
+        assert set_paused(connection, bot, paused=True, actor="a\udcff", reason="")
+        assert read_audit(connection, bot, 1)[0].reason is None
+        assert set_paused(connection, bot, paused=False, actor="a\udcff", reason="why \udcff")
+        audited = read_audit(connection, bot, 1)[0]
+    assert (audited.actor, audited.reason) == ("a\\udcff", "why \\udcff")
 
 
 def test_r8_8_r9_9_failures_are_counted_in_a_row_and_by_kind(database):

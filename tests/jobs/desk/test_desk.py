@@ -223,6 +223,36 @@ def test_a_broken_row_can_be_mended(database):
     assert check(row(database, bot_id).config, HERE).faults == ()
 
 
+def test_an_edit_that_disables_stops_the_bot_as_stop_does(opened, database):
+    """One home for what a disabled bot is: there may be no service that would write its status."""
+    bot_id = insert_bot(database)
+    with database.write() as connection:
+        start_bot(connection, bot_id, NOW)
+    assert edit(opened, ANNA, bot_id, {"enabled": False, "description": "rests"}, HERE).changes
+    bot = row(database, bot_id)
+    assert (bot.enabled, bot.status, bot.description) == (False, "stopped", "rests")
+    assert bot.stopped_at is not None
+    assert moves_of(ANNA, bot_id)["stop"](opened)[0].result is Result.UNCHANGED
+
+
+def test_a_bot_with_a_broken_configuration_can_be_described_and_disabled(opened, database):
+    bot_id = insert_bot(database, config='{"id": "half"}')
+    assert edit(opened, ANNA, bot_id, {"description": "mend me", "enabled": False}, HERE).changes
+    with pytest.raises(InvalidConfig):
+        edit(opened, ANNA, bot_id, {"enabled": True}, HERE)
+
+
+def test_a_schedule_of_blanks_is_none(opened, database):
+    bot_id = insert_bot(database, schedule="  ")
+    assert edit(opened, ANNA, bot_id, {"data.interval": "15m"}, HERE).changes
+
+
+def test_a_path_without_end_is_refused_where_it_becomes_too_deep(database):
+    bot_id = insert_bot(database)
+    with pytest.raises(InvalidConfig, match="at most 32 levels"):
+        edit(database, ANNA, bot_id, {"strategy." + "a." * 2_000 + "b": 1}, HERE)
+
+
 def test_two_edits_at_once_do_not_write_what_nobody_has_checked(database, monkeypatch):
     bot_id = insert_bot(database)
 
@@ -270,6 +300,11 @@ def test_the_next_moment_of_a_running_bot(database):
         edit_bot(connection, bot_id, {"schedule": None})
     assert timing.next_moment(row(database, bot_id), "1h") == BEGIN + 1_500
     assert timing.next_moment(row(database, bot_id), "-") is None
+    with database.write() as connection:
+        record_failure(
+            connection, bot_id, kind="strategy", message="m", now_ms=BEGIN, retry_at_ms=BEGIN + 500
+        )
+    assert timing.next_moment(row(database, bot_id), "1h") == BEGIN + 500, "its retry, not its boundary"
 
 
 def test_the_desk_prints_nothing_and_reads_neither_arguments_nor_environment_nor_clock():

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.settings import Settings
 from persistence import runs
-from persistence.bots import add_bot, all_bots, set_enabled, set_paused
+from persistence.bots import add_bot, all_bots, edit_bot, set_paused
 from persistence.database import open_database
 from persistence.ledger.history import read_steps
 from scheduler.command.verbs import main
@@ -181,7 +181,7 @@ def test_what_people_have_stopped_stays_stopped(database, database_url, capsys):
     paused, disabled, runs = _add(database, _config(), _config(), _config())
     with database.write() as connection:
         set_paused(connection, paused, paused=True)
-        set_enabled(connection, disabled, enabled=False, now_ms=1)
+        edit_bot(connection, disabled, {"enabled": False})
     assert _replay(database_url, 0, 5) == 0
     assert [len(_steps(database, each)) for each in (paused, disabled, runs)] == [0, 0, 5]
     err = capsys.readouterr().err
