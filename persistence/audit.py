@@ -1,13 +1,13 @@
 """Who did what, append only: the database itself refuses to change or delete a row.
 
-Edits and status changes of bots are written by triggers; this is for everything else.
+Its rows are written by the triggers of `trading_bots`, in the transaction of what they tell, so no door
+and no plain SQL can forget them.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from persistence.columns import Moment, Table, read_rows, selected
-from persistence.setwise import insert
 from persistence.transaction import Transaction, run
 
 
@@ -25,10 +25,6 @@ class AuditRow:
 
 
 AUDIT: Final = Table("audit_log", AuditRow, key=())
-
-
-def record(transaction: Transaction, row: AuditRow) -> None:
-    insert(transaction, AUDIT, [row])
 
 
 def read_audit(transaction: Transaction, bot_id: int | None = None, limit: int = 100) -> tuple[AuditRow, ...]:

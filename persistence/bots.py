@@ -1,13 +1,14 @@
 """The owner of `trading_bots`: rows in, `Bot` out, and the legal moves between.
 
-A row has three writers, and every column has one of them:
+A row has three writers:
 
 - People (config, schedule, enabled, paused, type, user_id, description), through us or by plain SQL.
   Triggers raise `revision`, audit the edit and give a bot in error a new chance, so an edit is as good
   from any door. `revision` is what says that a bot's work was begun on an old row: a step that was
   does not commit (`persistence.ledger.guards`).
 - The service (status, moments, errors). This raises no revision: to note that a bot is running must not
-  make its own step stale.
+  make its own step stale. An edit that ends a bot's running (pause, disable) or forgives its errors
+  writes these columns too, in its own statement: there may be no service that would.
 - The step (heartbeat, balance, P&L; errors end with it), inside its transaction.
 
 `enabled` and `paused` say what is wanted, `status` what is. A status changes only along `MOVES`:
@@ -16,7 +17,7 @@ triggers' one move (error to stopped) is in the table too, a test watches that. 
 status change together it is one statement: in two, the trigger would see an edit of a bot that is still
 in error, or a status without the one who asked for it.
 
-Nothing here commits. What a function reads and then decides on is read under the row's lock.
+Nothing here commits. A function that reads and then decides reads under the row's lock (`lock`).
 """
 
 from collections.abc import Collection, Mapping

@@ -23,11 +23,11 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
     "running": frozenset({"starting", "paused", "error", "stopping", "stopped"}),
     "paused": frozenset({"starting", "running", "error", "stopping", "stopped"}),
     "error": frozenset({"starting", "paused", "stopped"}),
-    # A process that was killed while it stopped leaves this behind; the next start takes it from there.
+    # Plain SQL may leave this behind; the next start takes it from there.
     "stopping": frozenset({"stopped", "starting", "running", "paused", "error"}),
 }
 
-# What `notify_order` can say of an order, and what a venue's order goes through (DESIGN: orders).
+# What `notify_order` can say of an order, in Backtrader's words.
 ORDER_STATUSES: Final = (
     "Created", "Submitted", "Accepted", "Partial", "Completed", "Canceled", "Expired", "Margin", "Rejected",
 )  # fmt: skip

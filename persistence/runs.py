@@ -10,7 +10,7 @@ from persistence.transaction import Transaction, moment, run
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`run` names it (host, pid, start); `role` is starting, leader, standby or stopping."""
+    """`run` names it (host, pid, start); `role` is starting, leader or standby."""
 
     run: str
     host: str

@@ -213,7 +213,7 @@ def _loaded(point: EntryPoint) -> Any:
 
 
 def unprefixed(params: Mapping[str, Any], mixin: type[Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the parameters by the mixin's own names, and per name as it was written."""
+    """Return the parameters by the mixin's own names, and for a name of its own the one that was written."""
     known = mixin.Parameters.model_fields
     written = {}
     for name in params:

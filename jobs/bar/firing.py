@@ -16,7 +16,7 @@ twice. So all of it is one transaction, and it is the only one that moves a curs
 | while an engine decides | nothing new: decisions live in memory | decides the same again: a step is pure |
 | inside the commit | nothing new, the transaction is gone | the same again |
 | after the commit, before the answer | all of it | the cursor is ahead: the bar is not due any more |
-| before a failure is recorded | nothing new | fails the same way again and records it |
+| before a failure is recorded | the bars before that one | fails the same way again and records it |
 
 The commit is guarded by the epoch of the lease, the revision of the bot's row and the version of its state.
 If the bot was moved, paused or edited since it was read, this work is void and nothing of it is written:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from jobs.command.account import actor
 from jobs.command.endings import CommandFailed, Ending
+from jobs.command.formats import put_documents
 from jobs.command.location import database_url, expect_url, now_ms, opened, without_password
-from jobs.command.output import put_documents
 from jobs.command.table import as_csv, put, say
 from jobs.desk.adding import Columns
 from jobs.desk.adding import add as add_bots

@@ -8,8 +8,8 @@ from typing import Final
 
 from jobs.command.account import actor
 from jobs.command.endings import CommandFailed, Ending
+from jobs.command.formats import put_documents
 from jobs.command.location import opened
-from jobs.command.output import put_documents
 from jobs.command.table import put, say
 from jobs.desk import looking, moving
 from jobs.desk.moving import Moved, Result

@@ -9,6 +9,7 @@ from typing import Any
 from jobs.command.account import actor
 from jobs.command.documents import bot_document, step_document, trade_document, whole_bot_document
 from jobs.command.endings import Ending
+from jobs.command.formats import put_documents
 from jobs.command.listing import (
     BOT_COLUMNS,
     MORE_BOT_COLUMNS,
@@ -21,7 +22,6 @@ from jobs.command.listing import (
 )
 from jobs.command.location import now_ms, opened, settle_ms
 from jobs.command.moments import Style, exact, parse_moment, shown, span
-from jobs.command.output import put_documents
 from jobs.command.table import Column, aligned, colored, put, say
 from jobs.desk import looking
 from jobs.desk.looking import Timing, state_of

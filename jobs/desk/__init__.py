@@ -8,8 +8,9 @@ Every function that changes something goes through the same steps, in this order
 
 1. **Check**, outside of any transaction. To check a configuration builds its engine, which takes as long as
    its author pleases; the service must not wait for a lock meanwhile.
-2. **Ask** `may`, in the transaction that acts: a bot that changed hands in between is not moved by
-   its old owner. Somebody else's bot is answered as one that does not exist.
+2. **Ask** `may`, in the transaction that acts and with the row locked: a bot that changes hands is not
+   moved by its old owner. Rows are locked in the order of ids, so two wishes for many bots do not
+   deadlock. Somebody else's bot is answered as one that does not exist.
 3. **Write** one row per bot. The triggers of `trading_bots` write the audit line, raise the revision and
    wake the service in the same transaction, so none of them can be forgotten here.
 4. **Return** what was done. What takes effect and when is the service's business: the next boundary.

@@ -7,14 +7,14 @@ n-th bar and the rows of exactly the n bars up to there are in the database. `bo
 `save_steps` runs inside the caller's transaction, for a batch of bots, in an order that has no other:
 
 1. The lease (`leases.assert_held`): a service whose epoch is over must not even lock a bot's row.
-2. The rows of all pages are made in memory, so a step that the ledger cannot hold is found, and its bot
-   named, before anything is written: one bot's failure takes only itself out of the batch.
+2. The rows of all pages are made in memory, so a step that the ledger cannot hold is found before anything
+   is written. Whose it was the caller finds by halving the batch (`jobs.bar.firing`), as for any refusal.
 3. The guard (`guards.move`), bot by bot: revision of the bot's row and version of its state, compared
    and swapped. Who moved, paused, edited or removed the bot since it was loaded wins. Only this answer
    says whose pages may be written, so it comes before all of them: written first, a stale step would
    have to be taken back out of a transaction that it shares with a hundred others.
-4. Pages, configurations and alerts of the bots that moved. Nothing here can be refused for a reason that
-   concerns one bot alone.
+4. Pages, configurations and alerts of the bots that moved. A row that the database refuses here rolls all
+   of it back, guard included; the halves that are tried next begin with the guard again.
 
 The row of a bot stays locked from its guard until the commit, so an edit waits for the step, or makes it
 stale, and never slips in between. Orders leave later, once what decided them is committed.

@@ -1,4 +1,4 @@
-"""What the service hands to the crew: the one value that both know."""
+"""What the service hands to the crew: whom to run."""
 
 from dataclasses import dataclass
 

@@ -6,7 +6,7 @@ The bytes are the fact. The Backtrader objects that an engine holds are a cache 
 `_held`: a step that is handed just that state skips loading. Between any two calls either `_held` is the
 state that the objects are in, or it is None and the next call loads whatever it is handed.
 
-Every call that takes a state has the same shape therefore, and no other order is right:
+Every call that makes a state of a state has the same shape therefore, and no other order is right:
 
     1. `_enter`   take the state out of `_held`; load if it is not the one that was handed in
     2.            change the objects (bars, a new `trade_from`, an account that moves in)

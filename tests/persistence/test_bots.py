@@ -6,7 +6,7 @@ import pytest
 from stories import LIFE, NOW, add_bots, advance, save
 
 from persistence import bots
-from persistence.audit import AuditRow, read_audit, record
+from persistence.audit import read_audit
 from persistence.bots import (
     add_bot,
     change_status,
@@ -255,14 +255,6 @@ def test_d9_a_bot_with_an_open_position_is_not_removed_by_mistake(database):
         assert get_bot(connection, bot) is None
         with pytest.raises(NoSuchBot):
             bots.remove_bot(connection, bot)
-
-
-def test_audit_of_other_things(database):
-    row = AuditRow(NOW, "me", "upgraded", None, None, None, '{"to": "0001"}')
-    with database.write() as connection:
-        record(connection, row)
-        assert read_audit(connection) == (row,)
-        assert read_audit(connection, bot_id=1) == ()
 
 
 def test_r5_7_clean_and_unclean_ends_are_told_apart(database):

@@ -25,7 +25,7 @@ from persistence.leases import Fence, acquire
 from persistence.ledger import history
 from persistence.ledger.pages import client_order_id
 from persistence.ledger.steps import count_trades, load, save_steps, trading_flags
-from persistence.notifications import Notification, due
+from persistence.notifications import Notification, latest
 from strategies.values import Position
 
 
@@ -62,7 +62,7 @@ def test_r9_10_what_a_step_says_is_in_the_database(database):
         assert (first.bar, first.version, first.orders, first.trades) == (MINUTE, 1, 1, 0)
         assert (second.cash, second.equity) == (Decimal("-11500.05"), Decimal("10000.25"))
         assert second.positions == '{"BTCUSDT": ["0.5", "43000.1"]}'
-        assert due(connection, now_ms=NOW) == (alert,)
+        assert latest(connection, 10) == (alert,)
         assert history.read_trades(connection, bot) == ()
 
 
@@ -267,7 +267,7 @@ def test_text_that_no_database_keeps_breaks_no_batch(database):
     with database.read() as connection:
         (row,) = history.read_trades(connection, bad)
         assert (row.exit_reason, row.exit_logic) == ("a\\x00b\\ud800c", "\u20ac")
-        assert due(connection, now_ms=NOW)[0].title == "t\\x00"
+        assert latest(connection, 10)[0].title == "t\\x00"
 
 
 def test_a_trade_that_ends_nowhere_names_its_bot_before_anything_is_written(database):

@@ -1,8 +1,8 @@
 """The bytes of a state while they are read: the mirror of `output`, for bytes that nobody vouches for.
 
 Nothing is made before there are bytes for it: a count is compared with what is left, a value in a value
-has a deepest level. So a forged state costs no more memory than its own length, and not much deeper a stack
-than a strategy could have built.
+has a deepest level. So a forged state costs memory in proportion to its length (unpacked, at most
+`state.LARGEST`), and not much deeper a stack than a strategy could have built.
 """
 
 from abc import ABC, abstractmethod

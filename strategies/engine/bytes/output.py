@@ -25,7 +25,7 @@ class Output(ABC):
         self.memo: dict[int, int] = {}
         self.strings: dict[str, int] = {}
         self.kept: list[Any] = []  # what was made for writing only: its id must not be used twice
-        self.orders: list[Any] = []  # which the broker must go on knowing, see `built.forget_finished`
+        self.orders: list[Any] = []  # which the broker must go on knowing, see `forgetting`
         self.mentioned: set[int] = set()  # anchors that what was written refers to
         self.depth = 0
 

@@ -21,7 +21,7 @@ stored bars. Nothing here writes a file or a row: a process that dies in the mid
 import struct
 import zlib
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter, sub
@@ -52,7 +52,6 @@ class Counters:
     next_trade: int = 1
     stamp: int | None = None  # ms, of the last step
     trade_from: int | None = None  # ms; orders of earlier bars are rejected
-    open_trades: list[Any] = field(default_factory=list)
 
 
 def seal(body: bytes, fingerprint: bytes) -> bytes:
