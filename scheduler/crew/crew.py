@@ -216,9 +216,15 @@ class Crew:
                 self._backlog.let_go(bot_id)
                 self._fire_at(bot_id, group, retry_at_ms)
             case ("keep", bot_ids):
-                self._backlog.forget(bot_ids)
+                self._forget(bot_ids)
             case ("drain",):
                 self._draining = True
+
+    def _forget(self, keep: frozenset[int]) -> None:
+        self._backlog.forget(keep)
+        self._later = [retry for retry in self._later if retry[1] in keep]
+        heapq.heapify(self._later)
+        self._last_outcome = {id_: outcome for id_, outcome in self._last_outcome.items() if id_ in keep}
 
     def _answer(self, worker: WorkerHandle, message: dict[str, Any] | None) -> None:
         if message is None:
@@ -236,7 +242,7 @@ class Crew:
     def _done(self, batch: Batch, outcomes: list[Outcome]) -> None:
         now = time.monotonic()
         self._pause_s = 0.0
-        self._backlog.trust([outcome.bot_id for outcome in outcomes if outcome.failure is None])
+        self._backlog.trust([outcome.bot_id for outcome in outcomes if outcome.failure is None], now)
         self._backlog.finish(batch, now)
         self._backlog.add([(outcome.bot_id, batch.group) for outcome in outcomes if outcome.behind], now)
         for outcome in outcomes:
@@ -289,7 +295,6 @@ class Crew:
         if guilty is None and len(batch.bot_ids) == 1 and batch.sealed:
             guilty = batch.bot_ids[0]  # the last half of halves
         if guilty is None:
-            self._backlog.finish(batch, time.monotonic())
             self._backlog.halve(batch)
             return
         # Held before the others are queued: `finish` would let it wait again if it was fired meanwhile.
