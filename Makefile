@@ -11,7 +11,7 @@ SECONDS ?= 600
 EXACT ?= tests/exact
 CRASH ?= tests/crash
 
-.PHONY: run test check more real crash exact chaos soak bench locks clean
+.PHONY: run test check more real crash exact chaos attack soak bench locks clean
 
 run: .venv/ready
 	$(BIN)/scheduler run --demo-bots
@@ -45,6 +45,10 @@ exact: .venv/dev
 
 chaos: .venv/dev
 	ONEBAR_SEED=$(SEED) ONEBAR_CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest --timeout=0 tests/chaos
+
+# Every fault of the database, and a leader that is lost at every message of the protocol.
+attack: .venv/dev
+	ONEBAR_ATTACK=1 $(BIN)/python -m pytest --timeout=0 tests/chaos/test_database_faults.py tests/chaos/test_silent_loss.py
 
 soak:
 	$(MAKE) chaos SECONDS=14400

@@ -7,6 +7,9 @@ Seen from inside, the same limit is one of the reasons: a service that has not r
 long as others believe its last word is as good as dead for them. A lost database is no reason for a restart,
 though, because a restart mends nothing; a loop that does not come round, or a thread that died, is
 (`loop_lives`, which the watchdog is fed from).
+
+A database that answers and refuses (a right, a table, a page is missing) is said in its own words: by the
+loop, whose passes fail; by the lease, which is not renewed; by the crew, whose batches are lost.
 """
 
 import json
@@ -34,6 +37,7 @@ class Health:
     crew_alive: bool
     lease_alive: bool
     waits_s: float
+    refused: tuple[str, ...] = ()  # what the database does not do for this service, in its own words
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -42,6 +46,7 @@ class Health:
             found.append(f"the loop has not come round for {self.loop_age_s:.0f} s")
         if self.database_age_s * 1000 > runs.FRESH_MS:
             found.append(f"the database has not answered for {self.database_age_s:.0f} s")
+        found.extend(f"the database refuses work, no bot is to blame: {words}" for words in self.refused)
         if self.clock_held:
             found.append("the clock jumped ahead by more than a day: set it right, or restart the service")
         if not self.crew_alive:

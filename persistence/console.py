@@ -21,7 +21,7 @@ from persistence.connect import (
     bounded_connection_class,
     postgres_arguments,
 )
-from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.database_errors import CommitUnknown, DatabaseUnavailable, named, outcome_unknown
 from persistence.transaction import Dialect, Transaction
 
 
@@ -131,12 +131,12 @@ class Console:
         except (DatabaseUnavailable, SchemaMissing):
             raise
         except Exception as exc:
-            reason = reason_to_wait(exc)
-            if reason is not None:
-                raise DatabaseUnavailable(reason) from exc
             if _says_no_table(exc):
                 raise SchemaMissing(f"{exc}: run scheduler db upgrade") from exc
-            raise
+            found = named(exc)
+            if found is None:
+                raise
+            raise found from exc
 
 
 def _sqlite(url: str) -> sqlite3.Connection:

@@ -13,10 +13,12 @@ PostgreSQL: psycopg 3, read committed, every wait bounded on both sides: stateme
 in the server, and `ANSWER_TIMEOUT_S` here for a server that is frozen, whose kernel still acknowledges
 and whose own timeouts do not run. Ours is the longer one, so that a server that can speak says why.
 
-Errors of a driver become two, named for what to do. `DatabaseUnavailable`: nothing was committed, come
-again later. `CommitUnknown`: COMMIT was sent and its answer lost. What stands between the two is one
-statement, so `_commit` alone may raise the second, and a connection that failed there is thrown away:
-what it would say next belongs to a transaction that nobody can name.
+Errors of a driver that are no row's own become `DatabaseUnavailable` (`database_errors.py` has the table):
+nothing was committed, come again later. Two of them say more. `DatabaseFault`: it answers and cannot be
+used, and somebody has to mend it; all connections are let go, because what a session remembers (a plan,
+pages of the file) may be what is wrong. `CommitUnknown`: COMMIT was sent and its answer lost. Between this
+one and the others stands one statement, so `_commit` alone may raise it, and a connection that failed there
+is thrown away: what it would say next belongs to a transaction that nobody can name.
 
 | the process dies, or the line is cut ... | what the next run sees |
 |---|---|
@@ -40,11 +42,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from persistence.connect import (
     ANSWER_TIMEOUT_S,
     BUSY_TIMEOUT_MS,
+    NAME,
     PRAGMAS,
+    bound_transactions,
     bounded_connection_class,
     postgres_arguments,
 )
-from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.database_errors import (
+    CommitUnknown,
+    DatabaseFault,
+    DatabaseUnavailable,
+    named,
+    outcome_unknown,
+)
+from persistence.leases import Fence, assert_held
 from persistence.transaction import Dialect
 
 POOL_SIZE: Final = 5
@@ -72,19 +83,23 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        with _translated(), self.engine.connect() as connection:
+        with self._translated(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, fence: Fence | None = None) -> Iterator[sa.Connection]:
         """Yield a connection in one transaction that commits at the end, or rolls back on any exception.
 
-        Raises DatabaseUnavailable (nothing was committed) or CommitUnknown.
+        With a `fence` it begins by holding the lease under that epoch.
+
+        Raises DatabaseUnavailable (nothing was committed), CommitUnknown or LeaseLost.
         """
-        with self._turn(), _translated(), self.engine.connect() as plain:
+        with self._turn(), self._translated(), self.engine.connect() as plain:
             connection = plain.execution_options(**{WRITES: True})
             transaction = connection.begin()
             try:
+                if fence is not None:
+                    assert_held(connection, fence)
                 yield connection
             except BaseException:
                 _roll_back(transaction)
@@ -93,6 +108,18 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout, DisconnectionError, MemoryError) as exc:
+            try:
+                raise_if_waiting_helps(exc)
+            except DatabaseFault:
+                self.engine.dispose()
+                raise
+            raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -161,7 +188,9 @@ def _postgres_engine(url: URL, answer_timeout_s: float) -> sa.Engine:
         max_overflow=POOL_SIZE,
         pool_timeout=BUSY_TIMEOUT_MS / 1_000,
         pool_pre_ping=True,
-        connect_args=postgres_arguments(str(url.query.get("options", ""))),
+        connect_args=postgres_arguments(
+            str(url.query.get("options", "")), str(url.query.get("application_name", NAME))
+        ),
     )
     bounded = bounded_connection_class(answer_timeout_s)
 
@@ -169,28 +198,20 @@ def _postgres_engine(url: URL, answer_timeout_s: float) -> sa.Engine:
     def _connect(dialect: object, record: object, args: Any, arguments: Any) -> Any:
         del dialect, record
         connection: Any = bounded.connect(*args, **arguments)
+        bound_transactions(connection)
         return connection
 
     return engine
 
 
-@contextmanager
-def _translated() -> Generator[None]:
-    try:
-        yield
-    except (DBAPIError, PoolTimeout, DisconnectionError) as exc:
-        raise_if_waiting_helps(exc)
-        raise
-
-
 def raise_if_waiting_helps(error: Exception) -> None:
     """Raise DatabaseUnavailable in place of `error` where that is what it means."""
-    driver = getattr(error, "orig", None)
-    reason = reason_to_wait(driver)
-    if reason is None and (getattr(error, "connection_invalidated", False) or driver is None):
-        reason = str(error)
-    if reason is not None:
-        raise DatabaseUnavailable(reason) from error
+    driver = error if isinstance(error, MemoryError) else getattr(error, "orig", None)
+    found = named(driver)
+    if found is None and (getattr(error, "connection_invalidated", False) or driver is None):
+        found = DatabaseUnavailable(str(error))
+    if found is not None:
+        raise found from error
 
 
 def _roll_back(transaction: sa.RootTransaction) -> None:

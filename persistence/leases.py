@@ -12,13 +12,15 @@ write of a step stands in the ledger under an epoch that was over when it commit
   transaction, or at its end without a lock, would leave a gap for a takeover.
 - The holder's own renewals change no key column, so steps do not hold them up. On SQLite BEGIN IMMEDIATE
   is the lock.
-- A holder that is frozen in the middle of a transaction loses it after the server's idle limit, which is
-  shorter than the time after which a standby gives up waiting.
+- A holder that is lost or frozen in the middle of a transaction holds its lock on the row, and the server may
+  never notice: in the middle of a message it waits without a limit. So who finds the lease over ends the
+  sessions of its holder, which carry the name of its run, before it asks for the row (`end_sessions`). That
+  is no judgement of who leads: the row alone says so, and a holder that was only late opens new sessions.
 
 | the holder dies ... | what the next one sees |
 |---|---|
 | between two renewals | the row with an `until` that passes: taken then, with the next epoch |
-| in a transaction under the fence | nothing of that transaction, and its lock is gone |
+| in a transaction under the fence | nothing of it; its lock is gone, or goes with its session |
 | after `release` | `until` is 0: taken at once |
 | but is only frozen, and wakes up after the takeover | its next fenced write raises LeaseLost |
 """
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from persistence.columns import Table, read_rows, selected
+from persistence.connect import session_name
 from persistence.database_errors import LeaseLost
 from persistence.transaction import Transaction, is_sqlite, now_ms_sql, run
 
@@ -64,21 +67,49 @@ def acquire(
     """
     now = now_ms_sql(transaction.dialect.name)
     parameters = {"name": name, "holder": holder, "ttl": ttl_ms}
-    # DO UPDATE would watch one unique index only: of two who are the first at the same moment, PostgreSQL
-    # can fail the later one on the other, (name, epoch). DO NOTHING watches both.
-    first = _changed(
-        transaction,
-        f"INSERT INTO leases (name, holder, epoch, until) VALUES (:name, :holder, 1, {now} + :ttl)"
-        " ON CONFLICT DO NOTHING",
-        parameters,
-    )
     over = "" if take else f" AND (until <= {now} OR holder = :holder)"
-    return first or _changed(
+    taken = _changed(
         transaction,
         f"UPDATE leases SET holder = :holder, epoch = epoch + 1, until = {now} + :ttl"
         f" WHERE name = :name{over}",
         parameters,
     )
+    # An INSERT waits for a renewal under way, which may be that of a leader who is lost in it: so only the
+    # first one ever inserts.
+    if taken is not None or read_lease(transaction, name) is not None:
+        return taken
+    # DO UPDATE would watch one unique index only: of two who are the first at the same moment, PostgreSQL
+    # can fail the later one on the other, (name, epoch). DO NOTHING watches both.
+    return _changed(
+        transaction,
+        f"INSERT INTO leases (name, holder, epoch, until) VALUES (:name, :holder, 1, {now} + :ttl)"
+        " ON CONFLICT DO NOTHING",
+        parameters,
+    )
+
+
+def end_sessions(transaction: Transaction, name: str, holder: str) -> int:
+    """End the sessions of another holder whose lease is over and was not released; return how many.
+
+    PostgreSQL only. Those of a role of another name are out of reach; the server's own limits end them.
+    """
+    ended = 0
+    over = f"until > 0 AND until <= {now_ms_sql(transaction.dialect.name)}"
+    lost = run(
+        transaction,
+        f"SELECT holder FROM leases WHERE name = :name AND holder <> :holder AND {over}",
+        {"name": name, "holder": holder},
+    )
+    for (old,) in lost:
+        ended += len(
+            run(
+                transaction,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :session"
+                " AND datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()",
+                {"session": session_name(old)},
+            ).all()
+        )
+    return ended
 
 
 def renew(transaction: Transaction, lease: Lease, ttl_ms: int) -> Lease:

@@ -23,15 +23,24 @@ from jobs.settings import ServiceSettings
 from persistence import bots, notifications
 from persistence.bots import Bot
 from persistence.database import Database
+from persistence.leases import Fence
 
 
 def charge(
-    failures: Sequence[tuple[Bot, Failure]], database: Database, service: ServiceSettings, now_ms: int
+    failures: Sequence[tuple[Bot, Failure]],
+    database: Database,
+    service: ServiceSettings,
+    now_ms: int,
+    fence: Fence | None = None,
 ) -> dict[int, Failure]:
-    """Record failures in their bots' rows; return them by bot id with the time of the next try filled in."""
+    """Record failures in their bots' rows; return them by bot id with the time of the next try filled in.
+
+    Raises DatabaseUnavailable, and LeaseLost: who does not lead any more must not count an error that
+    the next leader counts as well.
+    """
     if not failures:
         return {}
-    with database.write() as connection:
+    with database.write(fence) as connection:
         charged = {}
         for bot, failure in failures:
             settled = _settled(bot, failure, service, now_ms)

@@ -103,7 +103,7 @@ def _started(loaded: Sequence[Loaded], rt: Runtime, now: int) -> tuple[Loaded, .
     ]
     if not fresh:
         return tuple(loaded)
-    with rt.database.write() as connection:
+    with rt.database.write(rt.fence) as connection:
         for bot_id in fresh:
             bots.start_bot(connection, bot_id, now_ms=now if rt.begin_at is None else rt.begin_at)
     bot_ids = [found.bot.id for found in loaded]

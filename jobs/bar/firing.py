@@ -65,7 +65,7 @@ def run_bar(bot_id: int) -> None:
 def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
     """Run the due bars of a batch. One bot's failure takes only itself out.
 
-    Raises DatabaseUnavailable, CommitUnknown or LeaseLost for the whole batch; firing it again is
+    Raises DatabaseUnavailable (and its kinds) or LeaseLost for the whole batch; firing it again is
     right in all cases, because the cursors say what was committed.
     """
     batch = read_batch(bot_ids, rt)
@@ -78,10 +78,10 @@ def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
     advances = [decision.advance for decision in decisions if decision.advance is not None]
     saved, unsaved = _commit(advances, rt)
     failures = [*batch.failed, *_failures(decisions, saved, unsaved)]
-    charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms())
+    charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms(), rt.fence)
     idle = [Outcome(due.bot.id, 0, retry_at_ms=due.retry_at_ms) for due in batch.due if not due.bars]
     if idle:  # a bot that has committed a bar has shown with it that it lives
-        with rt.database.write() as connection:
+        with rt.database.write(rt.fence) as connection:
             bots.beat(connection, [outcome.bot_id for outcome in idle], now_ms=rt.clock.now_ms())
     refused = (_failed(bot.id, charged[bot.id]) for bot, _ in batch.failed)
     return (*idle, *refused, *(_outcome(decision, saved, charged) for decision in decisions))

@@ -10,7 +10,7 @@ from jobs.command.endings import CommandFailed, Ending
 from jobs.command.location import without_passwords
 from jobs.command.table import say
 from persistence.console import SchemaMissing
-from persistence.database_errors import DatabaseUnavailable, NoSuchBot
+from persistence.database_errors import DatabaseFault, DatabaseUnavailable, NoSuchBot
 from strategies.faults import InvalidConfig
 
 ADVICE: Final = "scheduler doctor says how to mend it"
@@ -49,7 +49,7 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
         case InvalidConfig():
             lines = tuple(map(str, error.faults))
         case DatabaseUnavailable():
-            ending, lines = _unavailable(str(error))
+            ending, lines = _unavailable(error)
         case NoSuchBot():
             ending, lines = Ending.NO_SUCH_BOT, (str(error), "jobs list shows those that there are")
         case KeyboardInterrupt():
@@ -65,7 +65,10 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
     return ending, lines
 
 
-def _unavailable(reason: str) -> tuple[Ending, tuple[str, ...]]:
+def _unavailable(error: DatabaseUnavailable) -> tuple[Ending, tuple[str, ...]]:
+    reason = str(error)
+    if isinstance(error, DatabaseFault):
+        return Ending.UNREACHABLE, (f"the database cannot be used: {reason}", ADVICE)
     if "locked" in reason:
         return Ending.TRY_AGAIN, (f"another program is writing: {reason}; try again",)
     if "there is no database file" in reason:

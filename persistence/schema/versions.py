@@ -64,6 +64,8 @@ def upgrade(url: str) -> None:
             if database.dialect == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {UPGRADE_WAIT_MS}")
+                if (connection.dialect.server_version_info or ()) >= (17,):
+                    connection.exec_driver_sql("SET LOCAL transaction_timeout = 0")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})")
             if _behind(connection):  # still, or another process was first
                 _migrate(connection)

@@ -58,19 +58,24 @@ from scheduler.crew.alarm import Alarm
 from scheduler.crew.backlog import Backlog, Batch
 from scheduler.crew.child import read_outcome
 from scheduler.crew.handle import COMMAND, Said, WorkerHandle
+from scheduler.crew.losses import Losses
 from scheduler.crew.verdicts import LONGEST_SILENCE_S, Charge, Verdict, verdict_on
 
 TICK_S: Final = 0.1  # how long the inbox is waited for: the pace at which workers are looked at
 LONGEST_GAP_S: Final = 2.0  # between two looks; a longer one means that this process itself was stopped
 LONGEST_START_S: Final = 120.0
 LONGEST_PAUSE_S: Final = 5.0
+LONGEST_LOSS_S: Final = 3.0  # a pause after a lost batch: what is mended is to be found within seconds
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CrewState:
-    """A moment of the crew, for health and status. `waits_s` is how long the oldest bot has waited."""
+    """A moment of the crew, for health and status. `waits_s` is how long the oldest bot has waited.
+
+    `refused` is why the database has not let work be done for a while, in its own words; empty if it does.
+    """
 
     workers: int
     ready: int
@@ -82,6 +87,7 @@ class CrewState:
     failures: int
     replaced: int
     pids: tuple[int, ...]
+    refused: str = ""
 
 
 class Crew:
@@ -106,6 +112,7 @@ class Crew:
         self._later: list[tuple[float, int, str]] = []  # heap of retries: when (monotonic s), bot, group
         self._fence: Fence | None = None  # what batches are run under
         self._leads = False  # nothing is handed out while this service does not lead
+        self._losses = Losses()  # bots whose work the database does not take
         self._pause_s = 0.0  # how long the last pause was that a lost batch asked for
         self._paused_until = 0.0
         self._supervised = time.monotonic()
@@ -187,6 +194,7 @@ class Crew:
             failures=self._failures,
             replaced=self._replaced,
             pids=tuple(worker.pid for worker in workers),
+            refused=self._losses.words(time.monotonic()),
         )
 
     def _listen(self) -> bool:
@@ -217,6 +225,7 @@ class Crew:
                 self._fire_at(bot_id, group, retry_at_ms)
             case ("keep", bot_ids):
                 self._forget(bot_ids)
+                self._losses.keep(bot_ids)
             case ("drain",):
                 self._draining = True
 
@@ -241,6 +250,7 @@ class Crew:
 
     def _done(self, batch: Batch, outcomes: list[Outcome]) -> None:
         now = time.monotonic()
+        self._losses.over(batch.bot_ids)
         self._pause_s = 0.0
         self._backlog.trust([outcome.bot_id for outcome in outcomes if outcome.failure is None], now)
         self._backlog.finish(batch, now)
@@ -262,7 +272,9 @@ class Crew:
         if message["lost"] == "lease":
             self._leads = False  # until the loop has asked the lease and says `lead` again
             self.lease_lost.set()
-        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2 or 0.25)
+        else:
+            self._losses.note(batch.bot_ids, message["message"], time.monotonic())
+        self._pause_s = min(LONGEST_LOSS_S, self._pause_s * 2 or 0.25)
         self._paused_until = time.monotonic() + self._pause_s
 
     def _requeue(self, batch: Batch, bot_ids: Iterable[int]) -> None:

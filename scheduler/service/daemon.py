@@ -5,7 +5,7 @@ States: starting (waiting for the database, as long as it takes) -> standby or l
 | thread | does | ends |
 |---|---|---|
 | main | waits for signals, looks at the loop's heartbeat, feeds the watchdog | with the process |
-| loop | the passes (`loop.py`) | when told to; the service does not wait for its last pass |
+| loop | the passes (`loop.py`) | when told to, after its present pass |
 | lease | renews, or stands by (`leadership.py`) | last of all |
 | listener | hears of edits on PostgreSQL | when told to |
 | crew | directs the worker processes (`crew.py`) | when its workers have ended |
@@ -16,9 +16,9 @@ No thread waits for another one's lock; they leave one another words, events and
 row of this run is written before there is a lease, so who leads has a row. READY is said after the first
 pass that succeeded, because only that shows that it works.
 
-**Stop.** The loop first, so that nothing new is claimed; then the crew, which lets work under way end; then
-the statuses and the end of the run; the lease last. Released before, a standby would lead and set statuses
-that this service then overwrites.
+**Stop.** The loop first, so that nothing new is claimed; then the crew, which lets work under way end; then,
+once the loop's last pass is over, the statuses and the end of the run; the lease last. Released before, a
+standby would lead and set statuses that this service then overwrites.
 
 Exit codes: 0 stopped as asked, 6 refused (another service runs, or the schema is newer), 70 the loop hung
 beyond recovery and this process shall be started again by what supervises it.
@@ -47,8 +47,10 @@ from jobs.settings import Settings
 from jobs.signals import signals_to
 from ops.notify import ALIVE, READY, STOPPING, notify, watchdog_s
 from persistence import bots, runs, schema
+from persistence.connect import session_named
 from persistence.database import Database, open_database
-from persistence.database_errors import DatabaseUnavailable
+from persistence.database_errors import DatabaseUnavailable, LeaseLost
+from persistence.leases import Fence
 from scheduler.crew.crew import Crew
 from scheduler.crew.handle import COMMAND
 from scheduler.service.leadership import Leadership
@@ -62,6 +64,7 @@ REFUSED: Final = 6
 HUNG: Final = 70
 GLANCE_S: Final = 0.5
 LONGEST_RETRY_S: Final = 10.0
+LAST_PASS_S: Final = 10.0  # what the loop's last pass gets, after the workers had their time
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +78,11 @@ def run_service(settings: Settings, *, resume: bool = True) -> int:
     stop = threading.Event()
     with ExitStack() as held:
         held.enter_context(_signals(stop))
+        clock = SystemClock()
+        run = _name_of_run(clock)
+        # All its sessions, its workers' too, carry the run's name: who takes over ends them by it.
+        named = settings.database.model_copy(update={"url": session_named(settings.database.url, run)})
+        settings = settings.model_copy(update={"database": named})
         database = open_database(settings.database.url)
         held.callback(database.close)
         try:
@@ -85,20 +93,31 @@ def run_service(settings: Settings, *, resume: bool = True) -> int:
         except (AlreadyRunning, schema.SchemaTooNew) as exc:
             log.error("refused to start", why=str(exc))  # noqa: TRY400 -- the reason is the message
             return REFUSED
-        return Service(database, settings, SystemClock()).run(stop, resume=resume)
+        return Service(database, settings, clock, name=run).run(stop, resume=resume)
 
 
 class Service:
     """The parts of one running service, and the order in which they start and stop."""
 
     def __init__(
-        self, database: Database, settings: Settings, clock: Clock, *, command: tuple[str, ...] = COMMAND
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Clock,
+        *,
+        command: tuple[str, ...] = COMMAND,
+        name: str | None = None,
     ) -> None:
         started = clock.now_ms()
-        host = socket.gethostname()
         user_id = settings.service.user_id
         self.this_run = runs.Run(
-            f"{host}-{os.getpid()}-{started}", host, os.getpid(), user_id, "starting", started, started
+            name or _name_of_run(clock),
+            socket.gethostname(),
+            os.getpid(),
+            user_id,
+            "starting",
+            started,
+            started,
         )
         self.database = database
         self.settings = settings
@@ -124,7 +143,7 @@ class Service:
         loop = threading.Thread(target=self.scheduler.start, name="loop", daemon=True)
         loop.start()
         code = self._watch_over(stop, loop)
-        self._stop(clean=code == STOPPED)
+        self._stop(loop, clean=code == STOPPED)
         return code
 
     def _edited(self) -> None:
@@ -158,7 +177,7 @@ class Service:
                 notify(f"{ALIVE}\nSTATUS={'; '.join(health.reasons) or 'all is well'}")
         return STOPPED
 
-    def _stop(self, *, clean: bool) -> None:
+    def _stop(self, loop: threading.Thread, *, clean: bool) -> None:
         """No new steps; those under way may finish; then say how it ended, and let a standby lead."""
         notify(STOPPING)
         log.info("stopping")
@@ -166,17 +185,36 @@ class Service:
         self.scheduler.shutdown()
         self.listener.stop()
         finished = self.crew.stop(self.settings.service.stop_timeout_s)
+        # Its last pass may still write `running`: what the statuses are said to be afterwards has to be last.
+        loop.join(LAST_PASS_S)
+        if loop.is_alive():
+            log.warning("the loop's last pass did not end: statuses of bots are left to the next service")
+        fence = self.leadership.fence()
         try:
-            now = self.clock.now_ms()
+            if leads and fence is not None and not loop.is_alive():
+                self._say_stopped(fence)
             with self.database.write() as connection:
-                if leads:
-                    jobs = list(self.scheduler.reconciliation.jobs)
-                    bots.move_all(connection, jobs, "stopped", now_ms=now, reason="the service was stopped")
+                now = self.clock.now_ms()
                 runs.end_run(connection, self.this_run.run, now_ms=now, clean=clean and finished)
         except DatabaseUnavailable as exc:
             log.warning("the end was not written down", why=str(exc))
         self.leadership.stop()
         log.info("stopped", clean=clean and finished)
+
+    def _say_stopped(self, fence: Fence) -> None:
+        """Write that the bots do not run any more, unless another service leads them already."""
+        jobs = list(self.scheduler.reconciliation.jobs)
+        try:
+            with self.database.write(fence) as connection:
+                now = self.clock.now_ms()
+                bots.move_all(connection, jobs, "stopped", now_ms=now, reason="the service was stopped")
+        except LeaseLost as exc:
+            log.info("statuses of bots are left to another service", why=str(exc))
+
+
+def _name_of_run(clock: Clock) -> str:
+    """Return a name that no other run has: host, process and moment."""
+    return f"{socket.gethostname()}-{os.getpid()}-{clock.now_ms()}"
 
 
 def _prepare(database: Database, stop: threading.Event) -> bool:

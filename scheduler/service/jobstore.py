@@ -10,13 +10,15 @@ from the value that was read to the next fire (compare and swap), and only the r
 handed to the crew. If another service claimed, paused or removed a row in between, the swap misses that
 row and nothing is fired. The other order (stock's: submit, then update) runs a job twice if the process
 dies in between, twice with two schedulers, and writes over a pause that came in between. Ours can lose a fire
-instead, and a lost fire costs nothing: the job reads its bot's cursor and does every bar since.
+instead, and a lost fire costs nothing: the job reads its bot's cursor and does every bar since. If the
+answer of a claim is lost and the process lives, its rows are remembered and fired with the next claim: a
+fire too many finds nothing due, one too few would cost a bot on a cron the time until its next.
 
 | the process dies ... | what the next one sees |
 |---|---|
 | before the claim commits | the rows are still due |
 | after the claim, before the work is done | the fire is used up; the start fires every bot once |
-| (it lives, but the answer of the commit is lost) | the same; the late bots are found by their cursors |
+| (it lives, but the answer of the commit is lost) | the same; the next claim hands those bots over as well |
 
 True between any two calls: a row that can be read is due, or fires at the next moment of its trigger and not
 later, unless the clock was set back or somebody edited it; `Reconciliation.restore` looks for those.
@@ -47,6 +49,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 
 from jobs.schedule import moment
 from persistence.database import Database
+from persistence.leases import Fence
 from scheduler.crew.alarm import Alarm
 from scheduler.service.jobrow import FUNCTION, PREFIX, Claim, JobRow, UnreadableRow, parse_row
 from scheduler.service.triggers import ScheduleTrigger
@@ -82,6 +85,8 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         super().__init__(engine=database.engine)
         self.database = database
         self.user_id = user_id
+        self.fence: Fence | None = None  # what the leader's writes carry; the loop sets it
+        self._unclear: dict[int, Alarm] = {}  # of claims whose outcome was lost, by bot id
         # As stock's, but for a state that is text.
         self.jobs_t = Table(
             "apscheduler_jobs",
@@ -107,14 +112,15 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         with self.database.read() as connection:
             due = connection.execute(self._due(now_ms / 1000)).all()
         rows, unreadable = self._readable(due)
-        alarms: tuple[Alarm, ...] = ()
+        alarms = dict(self._unclear)
         if rows:
-            moves = [(row.id, due_at, row.trigger.next_ms(now_ms)) for row, due_at in rows]
-            moved = self._move(moves)
-            alarms = tuple(
-                Alarm(row.bot_id, row.group, round(due_at * 1000)) for row, due_at in rows if row.id in moved
-            )
-        return Claim(alarms, unreadable, self._next_ms(now_ms))
+            asked = {row.id: Alarm(row.bot_id, row.group, round(due_at * 1000)) for row, due_at in rows}
+            self._unclear |= {alarm.bot_id: alarm for alarm in asked.values()}
+            moved = self._move([(row.id, due_at, row.trigger.next_ms(now_ms)) for row, due_at in rows])
+            alarms |= {asked[name].bot_id: asked[name] for name in moved}
+        claim = Claim(tuple(alarms.values()), unreadable, self._next_ms(now_ms))
+        self._unclear = {}  # nothing can fail any more between here and the crew
+        return claim
 
     def rows(self) -> tuple[dict[int, tuple[JobRow, int | None]], tuple[str, ...]]:
         """Return every readable row with its next fire (ms) by bot id, and the ids of the others."""
@@ -129,7 +135,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         values = [{"id": row.id, "next_run_time": at / 1000, "job_state": row.state()} for row, at in rows]
         if not values:
             return
-        with self.database.write() as connection:
+        with self.database.write(self.fence) as connection:
             connection.execute(
                 delete(self.jobs_t).where(self.jobs_t.c.id == bindparam("old")),
                 [{"old": value["id"]} for value in values],
@@ -138,7 +144,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def drop(self, bot_ids: Sequence[int]) -> None:
         if bot_ids:
-            with self.database.write() as connection:
+            with self.database.write(self.fence) as connection:
                 connection.execute(
                     delete(self.jobs_t).where(self.jobs_t.c.id == bindparam("old")),
                     [{"old": f"{PREFIX}{bot_id}"} for bot_id in bot_ids],
@@ -204,7 +210,7 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
             }
         else:
             values = {"rows": json.dumps([(i, round(due_at * 1000), after) for i, due_at, after in moves])}
-        with self.database.write() as connection:
+        with self.database.write(self.fence) as connection:
             return frozenset(connection.execute(CLAIM[dialect], values).scalars())
 
     def _next_ms(self, after_ms: int | None) -> int | None:

@@ -20,7 +20,12 @@ its look at the deadline, and a suspended machine wakes up with a monotonic cloc
 transaction of a step begins by locking the lease's row under its own epoch. A takeover has to change that
 row's key: it waits for those that were begun under the old epoch, and those that begin later find no row. A
 renewal leaves the key alone and waits for nobody. What the loop itself writes (jobs, statuses, charges)
-carries no epoch: the first two are derived and written again by the new leader; an error may count twice.
+begins with the same lock, so an error is counted by one of two leaders. Only the rows of the run and of the
+lease are written without it: they are the writer's own.
+
+**Lost without a goodbye.** A leader behind a dead route keeps that lock for as long as its session lives, and
+the server may wait for the rest of its message for ever. So a standby that finds the lease over first ends
+the sessions that carry the name of the holder's run (`leases.end_sessions`), and takes the row then.
 
 On SQLite the process lock file has decided already who runs: the lease is taken once, for its epoch, so that
 a worker that outlived a killed service can write no more.
@@ -72,6 +77,7 @@ class Leadership:
         # deadline: the deadline was set to 0 when the lease before was lost.
         self._lease: Lease | None = None
         self._until = 0.0  # the deadline (monotonic s); `doubt` sets it to 0 from the loop's thread
+        self.refused = ""  # why the last attempt failed, in the database's words; read by health
         self._stop = threading.Event()
         self._asked = threading.Event()  # wakes the lease's thread
         self._thread = threading.Thread(target=self._live, name="lease", daemon=True)
@@ -122,7 +128,9 @@ class Leadership:
         except DatabaseUnavailable as exc:
             # The belief in the present lease ends by itself, at its deadline.
             log.warning("lease not renewed", why=str(exc))
+            self.refused = f"the lease: {exc}"
             return
+        self.refused = ""
         if self._lease is None:
             self._until = 0.0
         else:
@@ -134,6 +142,10 @@ class Leadership:
         ttl_ms = int(self._ttl_s * 1000)
         if self._lease is not None:
             return leases.renew(connection, self._lease, ttl_ms)
+        # What a lost leader's sessions have locked, the row itself among it, nobody else would let go.
+        ended = 0 if self._alone else leases.end_sessions(connection, self.name, self._holder)
+        if ended:
+            log.warning("sessions of a leader that is lost were ended", lease=self.name, sessions=ended)
         found = leases.acquire(connection, self.name, self._holder, ttl_ms, take=self._alone)
         if found is not None:
             log.info("leading", lease=self.name, epoch=found.epoch)

@@ -10,7 +10,7 @@ parts and not the others, and the next one does them all. The parts, in the orde
 
 | part | why here | it fails, or the process dies in it |
 |---|---|---|
-| clock | a claim under a wrong clock would move rows into a wrong future | healed by "restore"; not told |
+| clock | a claim under a wrong clock would move rows into a wrong future | repeated until it is answered |
 | lease | nothing below may be done by a service that does not lead | asked again; a standby takes over |
 | charges | one may stop a bot, which the reconciliation has to see | kept; after a death the bot hangs anew |
 | reconcile | a bot that was paused must not be claimed any more | see `reconcile.py` |
@@ -31,6 +31,7 @@ import itertools
 import json
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ from jobs.settings import Settings
 from ops.health import Health
 from persistence import bots, notifications, runs
 from persistence.database import Database
-from persistence.database_errors import DatabaseUnavailable
+from persistence.database_errors import DatabaseUnavailable, LeaseLost
 from persistence.leases import Fence
 from persistence.notifications import Notification
 from scheduler.crew.alarm import Alarm
@@ -100,6 +101,9 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         # The loop's own. Health reads the fence and the two heartbeats, which are replaced as a whole.
         self._fence: Fence | None = None  # under which epoch this loop leads; None while it does not
         self._came_round = self._database_said = time.monotonic()
+        self._refused = ""  # what the database said to the last pass, if that failed of it
+        self._told: tuple[str, ...] = ()  # what of it and of its like the status row holds
+        self._steps: list[tuple[int, ClockStep, bool]] = []  # of the clock, unanswered: number, step, held
         deadline_ms = int(settings.workers.step_deadline_s * 1000)
         self._lateness = Lateness(max(SHORTEST_GRACE_MS, deadline_ms // 2))
         self._polls = Rhythm(settings.service.poll_interval_s)
@@ -122,6 +126,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             crew_alive=self._crew.alive(),
             lease_alive=self._leadership.alive(),
             waits_s=state.waits_s,
+            refused=tuple(filter(None, (self._refused, self._leadership.refused, state.refused))),
         )
 
     def shutdown(self, wait: bool = False) -> None:
@@ -138,11 +143,15 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             try:
                 wait_s = self._process_jobs()
                 self.first_pass.set()
-                backoff_s = 0.0
+                backoff_s, self._refused = 0.0, ""
             except Exception as exc:  # the loop outlives whatever a pass raises; the next one begins anew
                 backoff_s = wait_s = min(LONGEST_BACKOFF_S, backoff_s * 2 or 0.25)
                 if isinstance(exc, DatabaseUnavailable):
                     log.warning("database lost, trying again", why=str(exc), in_s=wait_s)
+                    self._tell_refusal(str(exc))
+                elif isinstance(exc, LeaseLost):
+                    log.warning("another service leads, asking the lease", why=str(exc))
+                    self._leadership.doubt()
                 else:
                     log.exception("pass failed, trying again", in_s=wait_s)
             self._came_round = time.monotonic()
@@ -173,27 +182,30 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
 
     def _watch_clock(self) -> None:
         step = self.clock_watch.look()
-        if step is None:
-            return
-        held = self.clock_watch.held
-        log.error("clock stepped", step=str(step), believed=not held)
-        self._crew.lead(self._fence, leads=self._fence is not None and not held)
-        if self._fence is not None:
-            self._after_step(step, held=held)
+        if step is not None:
+            held = self.clock_watch.held
+            log.error("clock stepped", step=str(step), believed=not held)
+            self._crew.lead(self._fence, leads=self._fence is not None and not held)
+            if self._fence is not None:  # who stands by has no say
+                self._steps.append((next(self._numbers), step, held))
+        # A step is seen once and answered until that succeeds: the database may be away.
+        while self._steps and self._fence is not None:
+            self._after_step(*self._steps[0])
+            del self._steps[0]
 
-    def _after_step(self, step: ClockStep, *, held: bool) -> None:
+    def _after_step(self, number: int, step: ClockStep, held: bool) -> None:
         """Tell the owner, compute every fire anew and let every bot do what its cursor owes."""
         done = "nothing runs until it is set right or the service restarted" if held else "schedule renewed"
         body = f"{step}; {done}"
         note = Notification(
-            f"service:{self._run.run}:clock:{next(self._numbers)}",
+            f"service:{self._run.run}:clock:{number}",
             None,
             None,
             "service",
             "Clock stepped",
             body,
         )
-        with self._database.write() as connection:
+        with self._database.write(self._fence) as connection:
             notifications.enqueue(connection, (note,), now_ms=self._clock.now_ms())
         if not held:
             self.reconciliation.restore()
@@ -220,13 +232,14 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
 
         `_fence` is set last: if anything before fails, the next pass begins to lead from the start.
         """
+        self.store.fence = fence
         self.reconciliation.begin()
         self.reconciliation.run()
         now = self._clock.now_ms()
         user_id = self._settings.service.user_id
         found = recovery.take_stock(self._database, self.reconciliation.jobs, self._run.run, now, user_id)
         log.info("recovery", report=str(found), epoch=fence.epoch)
-        recovery.report(self._database, found, f"{self._run.run}:{fence.epoch}", now)
+        recovery.report(self._database, found, f"{self._run.run}:{fence.epoch}", now, fence)
         self._crew.keep(self.reconciliation.jobs)
         self._crew.lead(fence, leads=not self.clock_watch.held)
         self._crew.fire(self.reconciliation.alarms())
@@ -239,7 +252,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             found = self._crew.charges.get()
             try:
                 self._charge(found)
-            except DatabaseUnavailable:
+            except (DatabaseUnavailable, LeaseLost):
                 self._crew.charges.put(found)  # its bot is held back until the charge is written
                 raise
 
@@ -249,7 +262,9 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         retry_at = None
         if bot is not None:
             failure = Failure(FailureKind.STRATEGY, found.message)
-            charged = charge([(bot, failure)], self._database, self._settings.service, self._clock.now_ms())
+            charged = charge(
+                [(bot, failure)], self._database, self._settings.service, self._clock.now_ms(), self._fence
+            )
             retry_at = charged[bot.id].retry_at_ms
         row = self.reconciliation.jobs.get(found.bot_id)
         self._crew.let_go(found.bot_id, row.group if row else "", retry_at)
@@ -298,15 +313,23 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
                 Charge(bot_id, "unresponsive: its due bar was not committed, however often it was fired")
             )
 
+    def _tell_refusal(self, why: str) -> None:
+        """Write the status row after a pass that the database ended, if it still takes that."""
+        self._refused = why
+        with suppress(DatabaseUnavailable):
+            self._tell(time.monotonic())
+
     def _tell(self, now: float) -> None:
-        """Write the status row."""
-        if not self._tells.due(now):
+        """Write the status row: every few seconds, and at once when what is wrong has changed."""
+        refused = self.health().refused
+        if not self._tells.due(now) and refused == self._told:
             return
         role = "leader" if self._fence is not None else "standby"
         details = json.dumps(self._details())
         with self._database.write() as connection:
             runs.beat_run(connection, self._run.run, now_ms=self._clock.now_ms(), role=role, details=details)
         self._database_said = time.monotonic()
+        self._told = refused
 
     def _details(self) -> dict[str, Any]:
         state = self._crew.state()

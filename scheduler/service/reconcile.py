@@ -9,15 +9,13 @@ The order of a run is look, read, decide, write jobs, write statuses:
 - the look is at (id, revision, status) of all rows, in one query, and only rows that changed are read. A
   row that changes after the look has a revision that the look did not see, and is read by the next one;
 - jobs come before statuses: a status says what is so, and `running` is so once there is a job;
-- what the run knows (`_jobs`) is replaced last, when both are written.
+- what the run knows (`_jobs`) is replaced last, when both are written. A run that ends before (the database
+  is lost there, and the service lives) has noted what the rows ask for and not applied all of it: the next
+  one compares everything with everything, as if it began to lead, and tells its caller what is new to it.
 
 Two directions, two methods. `run` carries changes of the bots into the jobs, and trusts that the jobs are
 what it wrote last. `restore` distrusts the jobs: it reads them all and rewrites those that somebody edited
 or removed, or that were written under another clock.
-
-Known gap: a run that fails between reading and writing (the database is lost there, and the service lives)
-has taken note of the rows and applied nothing. The next one finds them unchanged, so what they ask for
-waits for another edit of any bot, or for `begin`.
 
 Nothing is remembered on disk, so a service that begins to lead compares everything with everything
 (`begin`): another one may have led meanwhile.
@@ -117,6 +115,14 @@ def admitted(
     return jobs, tuple(refused)
 
 
+def _changes(before: Mapping[int, JobRow], after: Mapping[int, JobRow]) -> Changes:
+    return Changes(
+        begun=frozenset(after) - frozenset(before),
+        moved=frozenset(bot_id for bot_id, row in after.items() if before.get(bot_id, row) != row),
+        ended=frozenset(before) - frozenset(after),
+    )
+
+
 class Reconciliation:
     """What was seen and applied. The loop's thread calls everything here; others may read `jobs`."""
 
@@ -127,6 +133,7 @@ class Reconciliation:
         self._clock = clock
         self._wishes: dict[int, Wish] = {}  # what the rows asked for when they were last read
         self._jobs: dict[int, JobRow] = {}  # what the jobs table holds if nobody else wrote there
+        self._told: Mapping[int, JobRow] = {}  # the jobs that the caller of `run` knows of
         self._refused: frozenset[int] = frozenset()  # bots above the limits that were reported
         self._begun = False  # whether `_jobs` was applied, or read in before this service led
 
@@ -166,19 +173,20 @@ class Reconciliation:
             return Changes()
         else:
             at = {}
+        compared, self._begun = not self._begun, False
         self._read(seen)
-        if not self._begun:
+        if compared:
             # Rows that were read ahead may have got another status from the service that led until now.
             self._wishes = {i: replace(asked, status=seen[i][1]) for i, asked in self._wishes.items()}
         service = self._settings.service
         jobs, refused = admitted(
             self._wishes.values(), service.max_concurrent_bots, service.max_bots_per_user
         )
-        changes = self._write(jobs, at)
+        self._write(jobs, at)
         self._settle(jobs, frozenset(refused))
-        self._jobs = jobs
+        told, self._jobs, self._told = self._told, jobs, jobs
         self._begun = True
-        return changes
+        return _changes(told, jobs)
 
     def restore(self) -> int:
         """Rewrite jobs that somebody edited or removed in the jobs table itself; return how many."""
@@ -236,7 +244,13 @@ class Reconciliation:
             asked = replace(asked, row=self._from_state(bot))
         if asked.row is None:
             failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
-            charge([(bot, failure)], self._database, self._settings.service, self._clock.now_ms())
+            charge(
+                [(bot, failure)],
+                self._database,
+                self._settings.service,
+                self._clock.now_ms(),
+                self._store.fence,
+            )
             asked = replace(asked, status="error")
         return asked
 
@@ -252,22 +266,21 @@ class Reconciliation:
         except InvalidConfig:
             return None
 
-    def _write(self, jobs: Mapping[int, JobRow], at: Mapping[int, int | None]) -> Changes:
+    def _write(self, jobs: Mapping[int, JobRow], at: Mapping[int, int | None]) -> None:
         now = self._clock.now_ms()
         # `_jobs` is what the table holds as far as this service knows; unchanged rows are left alone, because
         # rewriting one would move its fire.
-        begun = frozenset(jobs) - frozenset(self._jobs)
-        ended = frozenset(self._jobs) - frozenset(jobs)
-        moved = frozenset(bot_id for bot_id, row in jobs.items() if self._jobs.get(bot_id, row) != row)
+        needed = _changes(self._jobs, jobs)
         # A fire that lies further ahead than the row's next one was written under another clock.
         stale = {
             i for i, due in at.items() if i in jobs and (due is None or due > jobs[i].trigger.next_ms(now))
         }
-        self._store.drop(sorted(ended))
-        self._store.put((jobs[i], jobs[i].trigger.next_ms(now)) for i in sorted(begun | moved | stale))
-        for bot_id in sorted(moved):
+        self._store.drop(sorted(needed.ended))
+        self._store.put(
+            (jobs[i], jobs[i].trigger.next_ms(now)) for i in sorted(needed.begun | needed.moved | stale)
+        )
+        for bot_id in sorted(needed.moved):
             log.info("schedule changed", bot=bot_id, fires=jobs[bot_id].trigger.as_json())
-        return Changes(begun, moved, ended)
 
     def _settle(self, jobs: Mapping[int, JobRow], refused: frozenset[int]) -> None:
         """Write statuses that follow from what was decided, where they differ."""
@@ -282,7 +295,7 @@ class Reconciliation:
         self._refused = refused
         if not wrong:
             return
-        with self._database.write() as connection:
+        with self._database.write(self._store.fence) as connection:
             for status, bot_ids in wrong.items():
                 reason = "above the limit of bots that may run" if refused.issuperset(bot_ids) else None
                 bots.move_all(connection, bot_ids, status, now_ms=now, reason=reason)

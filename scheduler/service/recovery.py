@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jobs.schedule import Boundaries
 from persistence import bots, notifications, runs
 from persistence.database import Database
+from persistence.leases import Fence
 from persistence.ledger import history
 from persistence.notifications import Notification
 from scheduler.service.jobrow import JobRow
@@ -51,10 +52,10 @@ def take_stock(
     )
 
 
-def report(database: Database, recovery: Recovery, run: str, now_ms: int) -> None:
+def report(database: Database, recovery: Recovery, run: str, now_ms: int, fence: Fence | None = None) -> None:
     """Put the report into the outbox, once per run."""
     note = Notification(f"service:{run}:started", None, None, "service", "Onebar started", str(recovery))
-    with database.write() as connection:
+    with database.write(fence) as connection:
         notifications.enqueue(connection, (note,), now_ms=now_ms)
 
 

@@ -1,6 +1,5 @@
 import json
 import resource
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from stories import LIFE, NOW, add_bots, advance, save
 from persistence import bots
 from persistence.audit import read_audit
 from persistence.console import Console, SchemaMissing
-from persistence.database_errors import DatabaseUnavailable, NoSuchBot, PositionOpen
+from persistence.database_errors import DatabaseFault, DatabaseUnavailable, NoSuchBot, PositionOpen
 from persistence.ledger import history
 from persistence.overviews import overviews
 
@@ -108,7 +107,7 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path):
 def test_a_file_that_is_no_database_is_closed_again(tmp_path):
     file = tmp_path / "letter.db"
     file.write_text("Dear madam, " * 500)
-    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+    with pytest.raises(DatabaseFault, match="not a database; it is damaged"):
         Console(f"sqlite:///{file}")
     assert str(file) not in [file.path for file in psutil.Process().open_files()]
 

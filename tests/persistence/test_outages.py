@@ -18,7 +18,7 @@ from wire import Wire
 from persistence.bots import add_bot, all_bots, get_bot, set_paused
 from persistence.console import Console
 from persistence.database import open_database
-from persistence.database_errors import CommitUnknown, DatabaseUnavailable
+from persistence.database_errors import CommitUnknown, DatabaseFault, DatabaseUnavailable
 
 
 @pytest.fixture
@@ -303,10 +303,11 @@ def test_f9_a_file_in_no_folder_is_unavailable(tmp_path):
         pass
 
 
-def test_a_fault_of_ours_is_not_taken_for_an_outage(database):
-    for statement in ("SELECT nothing FROM nowhere", "INSERT INTO leases (name) VALUES (NULL)"):
-        with pytest.raises(DBAPIError), database.write() as connection:
-            connection.exec_driver_sql(statement)
+def test_r8_6_what_a_row_is_refused_for_is_told_from_a_fault_of_the_database(database):
+    with pytest.raises(DBAPIError), database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO leases (name) VALUES (NULL)")
+    with pytest.raises(DatabaseFault, match="the schema is not whole"), database.write() as connection:
+        connection.exec_driver_sql("SELECT nothing FROM nowhere")
     with pytest.raises(ZeroDivisionError), database.write():
         _ = 1 / 0
     assert add_bots(database)

@@ -21,7 +21,7 @@ from jobs.bar.runtime import open_runtime
 from jobs.clock import SimulatedClock
 from persistence import bots
 from persistence.database import open_database
-from persistence.database_errors import CommitUnknown, DatabaseUnavailable
+from persistence.database_errors import CommitUnknown, DatabaseUnavailable, LeaseLost
 from scheduler.crew.verdicts import Charge
 
 
@@ -84,7 +84,7 @@ def test_a_charge_waits_until_the_database_is_back(sqlite):
     stage.crew.charges.put(Charge(bot, "hung"))
     original = sqlite.write
 
-    def lost():
+    def lost(_fence=None):
         raise DatabaseUnavailable("away")
 
     sqlite.write = lost
@@ -122,6 +122,78 @@ def test_a_commit_of_the_claim_whose_answer_is_lost(sqlite):
     stage.scheduler._sweeps.at_once()
     clock.step(1_900)  # less than what counts as a step of the clock
     assert wait_for(lambda: stage.one_pass() is not None and bool(stage.crew.alarms), 5)
+
+
+def failing(*_):
+    raise DatabaseUnavailable("planted")
+
+
+def test_an_edit_is_not_lost_when_the_database_goes_between_reading_and_writing(sqlite):
+    """R2.7: the next pass applies it, and fires the bot that is new."""
+    stage = Stage(sqlite).led()
+    stage.one_pass()
+    (bot,) = add_bots(sqlite, 1, interval="1h")
+    store, put = stage.scheduler.store, stage.scheduler.store.put
+    store.put = failing
+    stage.scheduler._polls.at_once()
+    with pytest.raises(DatabaseUnavailable):
+        stage.one_pass()
+    store.put = put
+    stage.scheduler._polls.at_once()
+    stage.one_pass()
+    assert bot in store.rows()[0]
+    assert stage.crew.of(bot)
+
+
+def test_a_bot_on_a_cron_is_fired_when_the_answer_of_its_claim_was_lost(sqlite):
+    """Nothing finds it late: its next fire may be a day away."""
+    (bot,) = add_bots(sqlite, 1, interval="1h", schedule="0 0 1 1 *")
+    stage = Stage(sqlite).led()
+    stage.one_pass()
+    stage.crew.alarms.clear()
+    with sqlite.write() as connection:
+        connection.execute(text("UPDATE apscheduler_jobs SET next_run_time = 1"))
+    store, looked = stage.scheduler.store, stage.scheduler.store._next_ms
+    store._next_ms = failing
+    with pytest.raises(DatabaseUnavailable):
+        stage.scheduler._fire_due()
+    assert stage.crew.of(bot) == []
+    store._next_ms = looked
+    stage.scheduler._fire_due()
+    assert len(stage.crew.of(bot)) == 1
+    stage.scheduler._fire_due()
+    assert len(stage.crew.of(bot)) == 1
+
+
+def test_a_step_of_the_clock_is_answered_once_the_database_is_back(sqlite):
+    clock = SetClock()
+    stage = Stage(sqlite, clock).led()
+    stage.one_pass()
+    clock.step(-3_600_000)
+    write, sqlite.write = sqlite.write, failing
+    with pytest.raises(DatabaseUnavailable):
+        stage.one_pass()
+    sqlite.write = write
+    stage.one_pass()
+    stage.one_pass()
+    with sqlite.read() as connection:
+        told = connection.execute(text("SELECT count(*) FROM notifications WHERE title = 'Clock stepped'"))
+        assert told.scalar() == 1
+
+
+def test_an_old_leader_charges_nobody(postgres_url):
+    """An error is counted by one of two leaders: the later one."""
+    database = open_database(postgres_url)
+    (bot,) = add_bots(database, 1)
+    stage = Stage(database).led()
+    stage.one_pass()
+    with database.write() as connection:
+        connection.execute(text("UPDATE leases SET epoch = epoch + 1, holder = 'another'"))
+    with pytest.raises(LeaseLost):
+        stage.scheduler._charge(Charge(bot, "hung"))
+    with database.read() as connection:
+        assert bots.get_bot(connection, bot).error_count == 0
+    database.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small file system")
