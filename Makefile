@@ -11,7 +11,7 @@ SECONDS ?= 600
 EXACT ?= tests/exact
 CRASH ?= tests/crash
 
-.PHONY: run test check more real crash exact chaos soak bench locks clean
+.PHONY: run test check more real crash exact chaos attack soak bench locks clean
 
 run: .venv/ready
 	$(BIN)/scheduler run --demo-bots
@@ -45,6 +45,9 @@ exact: .venv/dev
 
 chaos: .venv/dev
 	ONEBAR_SEED=$(SEED) ONEBAR_CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest --timeout=0 tests/chaos
+
+attack: .venv/dev
+	ONEBAR_ATTACK=1 ONEBAR_SEED=$(SEED) $(BIN)/python -m pytest -n auto --timeout=0 tests/jobs/test_edits_in_position.py
 
 soak:
 	$(MAKE) chaos SECONDS=14400

@@ -31,6 +31,7 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
 ORDER_STATUSES: Final = (
     "Created", "Submitted", "Accepted", "Partial", "Completed", "Canceled", "Expired", "Margin", "Rejected",
 )  # fmt: skip
+ALIVE: Final = ORDER_STATUSES[:4]  # those of an order that may still fill
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,11 @@ from jobs.markets import MarketRefused, MarketUnavailable, Series
 from persistence import bots
 from persistence.bots import Bot
 from persistence.ledger.advance import Loaded
+from persistence.ledger.history import holdings
 from persistence.ledger.steps import load
 from strategies.config import BotConfig
-from strategies.engine import Engine, NotCarriable
-from strategies.faults import InvalidConfig
+from strategies.engine import Engine, EngineError, NotCarriable
+from strategies.faults import Fault, InvalidConfig, shown
 from strategies.values import Bar, interval_ms
 
 # How long after its close a bar that the source does not show is worth asking for again. Later it
@@ -131,7 +132,8 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
     """Return the configuration to run, its engine, and what the owner has to be told about the choice.
 
     An edit that does not validate, or names a strategy that is not there, leaves the bot on its last
-    good configuration. Only a bot that has none yet falls back to what an unknown strategy type becomes.
+    good configuration, and so does another symbol while it holds something of the old one: nobody would
+    watch that. Only a bot that has none yet falls back to what an unknown strategy type becomes.
     """
     text = loaded.bot.config
     try:
@@ -141,7 +143,7 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
             raise
         complaint = str(exc)
     else:
-        complaint = "; ".join(built.warnings)
+        complaint = "; ".join(built.warnings) or _left_behind(loaded, rt)
         if not complaint or loaded.state_config in {None, text}:
             return text, built, f"FALLBACK: {complaint}" if complaint else None
     return (
@@ -149,6 +151,31 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
         rt.engines.built(loaded.state_config),
         f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {complaint}",
     )
+
+
+def _left_behind(loaded: Loaded, rt: Runtime) -> str:
+    """Say what a bot holds of the symbol that an edit of its row takes away; nothing if it may go."""
+    if loaded.state_config is None or loaded.state_config == loaded.bot.config:
+        return ""
+    new, old = rt.engines.config(loaded.bot.config).symbol, rt.engines.config(loaded.state_config).symbol
+    if new == old:
+        return ""
+    with rt.database.read() as connection:
+        held = holdings(connection, loaded.bot.id) or _waiting(loaded, rt)
+    if not held:
+        return ""
+    allowed = f"{old} while the bot holds {held}; {new} follows by itself once it holds nothing"
+    return str(Fault("symbol", shown(new), allowed))
+
+
+def _waiting(loaded: Loaded, rt: Runtime) -> str:
+    """Say whether orders wait that the last bar has decided: the ledger is told of them by the next one."""
+    state = loaded.state if loaded.state is not None else rt.engines.state(loaded.bot.id)
+    try:
+        count = rt.engines.built(loaded.state_config or "").engine.open_orders(state)
+    except (EngineError, InvalidConfig):  # its code has changed too; the rebuild will say what it cannot move
+        return ""
+    return f"{count} new order{'' if count == 1 else 's'}" if count else ""
 
 
 def _after(loaded: Loaded, interval: int, lookback: int) -> int:
