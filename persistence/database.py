@@ -45,6 +45,7 @@ from persistence.connect import (
     postgres_arguments,
 )
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.text import read_text
 from persistence.transaction import Dialect
 
 POOL_SIZE: Final = 5
@@ -141,6 +142,7 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: object) -> None:
         del record
+        connection.text_factory = read_text
         connection.isolation_level = None  # no BEGIN by the driver: it would be a deferred one
         for pragma in PRAGMAS:
             connection.execute(pragma)

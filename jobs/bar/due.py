@@ -24,8 +24,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from jobs.bar.contradictions import contradictions
 from jobs.bar.engines import Built
-from jobs.bar.failures import Failure, FailureKind
+from jobs.bar.failures import Failure, FailureKind, damage
 from jobs.bar.runtime import Runtime
 from jobs.markets import MarketRefused, MarketUnavailable, Series
 from persistence import bots
@@ -81,8 +82,9 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
         loaded = load(connection, bot_ids, rt.engines.versions(bot_ids))
     ready = [found for found in loaded if may_run(found.bot) and (found.bot.retry_at or 0) <= now]
     prepared: list[Due] = []
-    failed: list[tuple[Bot, Failure]] = []
-    for found in _started(ready, rt, now):
+    failed = _impossible(ready, rt, now)
+    unfit = {bot.id for bot, _ in failed}
+    for found in _started([found for found in ready if found.bot.id not in unfit], rt, now):
         try:
             prepared.append(_prepared(found, rt))
         except (InvalidConfig, NotCarriable, MarketRefused) as exc:
@@ -90,6 +92,24 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
             kind = FailureKind.STRATEGY if found.version else FailureKind.CONFIGURATION
             failed.append((found.bot, Failure(kind, str(exc))))
     return _with_bars(prepared, failed, rt, now)
+
+
+def _impossible(ready: Sequence[Loaded], rt: Runtime, now: int) -> list[tuple[Bot, Failure]]:
+    """Return the bots whose rows hold what cannot be there, or contradict one another."""
+    failed = [(found.bot, damage(found.bot)) for found in ready if found.bot.broken]
+    # What is warm here was committed here: only what was just fetched can be somebody else's doing.
+    fetched = [
+        found for found in ready if not found.bot.broken and (found.state is not None or not found.version)
+    ]
+    if not fetched:
+        return failed
+    with rt.database.read() as connection:
+        whys = contradictions(connection, fetched, now)
+    return failed + [
+        (found.bot, Failure(FailureKind.CONFIGURATION, f"this cannot be: {whys[found.bot.id]}"))
+        for found in fetched
+        if found.bot.id in whys
+    ]
 
 
 def may_run(bot: Bot) -> bool:
@@ -157,7 +177,11 @@ def _left_behind(loaded: Loaded, rt: Runtime) -> str:
     """Say what a bot holds of the symbol that an edit of its row takes away; nothing if it may go."""
     if loaded.state_config is None or loaded.state_config == loaded.bot.config:
         return ""
-    new, old = rt.engines.config(loaded.bot.config).symbol, rt.engines.config(loaded.state_config).symbol
+    new = rt.engines.config(loaded.bot.config).symbol
+    try:
+        old = rt.engines.config(loaded.state_config).symbol
+    except InvalidConfig:  # somebody has damaged the record of it: nothing to fall back to
+        return ""
     if new == old:
         return ""
     with rt.database.read() as connection:

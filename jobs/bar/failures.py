@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from jobs.settings import ServiceSettings
+from persistence.rows import Bot
 
 FIRST_BACKOFF_MS: Final = 1_000
 
@@ -31,6 +32,12 @@ class Failure:
     kind: FailureKind
     message: str
     retry_at_ms: int | None = None
+
+
+def damage(bot: Bot) -> Failure:
+    """Return the failure of a row that holds what cannot be there; it stops the bot until it is mended."""
+    where = f"the rows of bot {bot.id} are damaged: {'; '.join(bot.broken)}"
+    return Failure(FailureKind.CONFIGURATION, f"{where}; set it right by SQL, then: jobs resume {bot.id}")
 
 
 def backoff_ms(failures_in_a_row: int, service: ServiceSettings) -> int:

@@ -38,7 +38,7 @@ from typing import Final
 import structlog
 
 from jobs.bar.charges import charge
-from jobs.bar.failures import Failure, FailureKind
+from jobs.bar.failures import Failure, FailureKind, damage
 from jobs.clock import Clock
 from jobs.schedule import schedule_for
 from jobs.settings import Settings
@@ -82,6 +82,8 @@ class Changes:
 def wish(bot: Bot, settle_ms: int, last_good: JobRow | None) -> Wish:
     """Read what a row asks for. `last_good` is the job of its last configuration that could be read."""
     asked = Wish(bot.id, bot.user_id, bot.revision, bot.status, None)
+    if bot.broken and bot.status != "error":
+        return replace(asked, idle_status="error", fault=damage(bot).message)
     if not bot.enabled:
         return asked
     if bot.paused:
@@ -157,6 +159,7 @@ class Reconciliation:
         if not self._begun:
             # Jobs of other users' bots belong to their service. Without a user everything is ours,
             # also jobs of bots that are gone.
+            self._store.make()
             stored = self._stored()
             if self._settings.service.user_id is not None:
                 stored = {bot_id: found for bot_id, found in stored.items() if bot_id in seen}
@@ -183,6 +186,7 @@ class Reconciliation:
     def restore(self) -> int:
         """Rewrite jobs that somebody edited or removed in the jobs table itself; return how many."""
         now = self._clock.now_ms()
+        self._store.make()
         stored = self._stored()
         lost = []
         for bot_id, row in self._jobs.items():
@@ -193,10 +197,7 @@ class Reconciliation:
         return len(lost)
 
     def _stored(self) -> dict[int, tuple[JobRow, int | None]]:
-        stored, unreadable = self._store.rows()
-        for problem in unreadable:
-            log.error("job that cannot be read was kept", job=problem)
-        return stored
+        return self._store.rows()[0]  # the claim tells of those that cannot be read
 
     def _differs(self, seen: Mapping[int, tuple[int, str]]) -> bool:
         return len(seen) != len(self._wishes) or any(
@@ -232,7 +233,9 @@ class Reconciliation:
     def _with_fault(self, bot: Bot, asked: Wish) -> Wish:
         """Keep a bot with a faulty row on its last good configuration, or stop it with the reason."""
         log.error("bot's row is not valid", bot=bot.id, why=asked.fault, runs_on=asked.row is not None)
-        if asked.row is None:  # this service has just begun, and what ran before is in the bot's state only
+        if (
+            asked.row is None and not bot.broken
+        ):  # this service has just begun, and what ran before is in the bot's state only
             asked = replace(asked, row=self._from_state(bot))
         if asked.row is None:
             failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
