@@ -26,7 +26,7 @@ from typing import Final
 
 from jobs.bar.contradictions import contradictions
 from jobs.bar.engines import Built
-from jobs.bar.failures import Failure, FailureKind, damage
+from jobs.bar.failures import Failure, FailureKind, damage, kept_out
 from jobs.bar.runtime import Runtime
 from jobs.markets import MarketRefused, MarketUnavailable, Series
 from persistence import bots
@@ -97,9 +97,13 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
 def _impossible(ready: Sequence[Loaded], rt: Runtime, now: int) -> list[tuple[Bot, Failure]]:
     """Return the bots whose rows hold what cannot be there, or contradict one another."""
     failed = [(found.bot, damage(found.bot)) for found in ready if found.bot.broken]
+    failed += [(found.bot, why) for found in ready if not found.bot.broken and (why := kept_out(found.bot))]
+    unfit = {bot.id for bot, _ in failed}
     # What is warm here was committed here: only what was just fetched can be somebody else's doing.
     fetched = [
-        found for found in ready if not found.bot.broken and (found.state is not None or not found.version)
+        found
+        for found in ready
+        if found.bot.id not in unfit and (found.state is not None or not found.version)
     ]
     if not fetched:
         return failed

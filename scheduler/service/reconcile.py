@@ -37,12 +37,13 @@ from typing import Final
 
 import structlog
 
+from jobs.alerts import name_of, owner_alert
 from jobs.bar.charges import charge
 from jobs.bar.failures import Failure, FailureKind, damage
 from jobs.clock import Clock
 from jobs.schedule import schedule_for
 from jobs.settings import Settings
-from persistence import bots
+from persistence import bots, notifications
 from persistence.bots import Bot
 from persistence.database import Database
 from persistence.ledger import steps
@@ -223,12 +224,33 @@ class Reconciliation:
             else:
                 rows = tuple(bot for bot_id in fresh if (bot := bots.get_bot(connection, bot_id)) is not None)
         for bot in rows:
+            if not warming and self._added_disabled(bot):
+                continue  # disabled now: its row is read once more, at the next look
             asked = wish(bot, self._settings.markets.settle_ms, self._jobs.get(bot.id))
             if asked.fault is not None:
                 if warming:
                     continue
                 asked = self._with_fault(bot, asked)
             self._wishes[bot.id] = asked
+
+    def _added_disabled(self, bot: Bot) -> bool:
+        """Disable a bot that plain SQL has added with `"enabled": false` in its configuration, as `add` does.
+
+        Only a row that nobody has edited and that never ran: later the row's own column is what counts.
+        """
+        if not bot.enabled or bot.revision != 1 or bot.started_at is not None:
+            return False
+        try:
+            if parse_bot_config(bot.config).enabled:
+                return False
+        except InvalidConfig:
+            return False
+        reason = "its configuration says enabled: false; jobs start enables it"
+        now = self._clock.now_ms()
+        with self._database.write() as connection:
+            bots.set_enabled(connection, bot.id, enabled=False, now_ms=now, reason=reason)
+        log.info("bot was added disabled", bot=bot.id, why=reason)
+        return True
 
     def _with_fault(self, bot: Bot, asked: Wish) -> Wish:
         """Keep a bot with a faulty row on its last good configuration, or stop it with the reason."""
@@ -241,6 +263,12 @@ class Reconciliation:
             failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
             charge([(bot, failure)], self._database, self._settings.service, self._clock.now_ms())
             asked = replace(asked, status="error")
+        else:
+            # The same key as the bar's own word on the configuration: whoever comes first says it, once.
+            told = f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {asked.fault}"
+            alert = owner_alert(bot.id, f"config:{bot.revision}", name_of(bot), told, "config")
+            with self._database.write() as connection:
+                notifications.enqueue(connection, (alert,), now_ms=self._clock.now_ms())
         return asked
 
     def _from_state(self, bot: Bot) -> JobRow | None:

@@ -499,3 +499,13 @@ def test_what_cannot_be_is_said_and_not_waited_for(world, what):
     assert "restore bot_states and bot_steps from one backup" in row.last_error
     assert any("STOPPED" in body for (body,) in rows(fresh, notifications, "body"))
     assert row_of(fresh, other).last_error is None
+
+
+def test_a_row_that_wants_to_trade_live_is_refused_and_does_not_trade_on_paper(world):
+    rt = world()
+    bot = add(rt, type_="live")
+    run_bars([bot], rt)
+    row = row_of(rt, bot)
+    assert row.status == "error"
+    assert 'type: found "live", allowed: "paper"; this version trades on paper only' in row.last_error
+    assert next(body for (body,) in rows(rt, notifications, "body")).startswith("[B] STOPPED"), "by its name"
