@@ -509,3 +509,21 @@ def test_a_row_that_wants_to_trade_live_is_refused_and_does_not_trade_on_paper(w
     assert row.status == "error"
     assert 'type: found "live", allowed: "paper"; this version trades on paper only' in row.last_error
     assert next(body for (body,) in rows(rt, notifications, "body")).startswith("[B] STOPPED"), "by its name"
+
+
+@pytest.mark.parametrize("lookback", [30, 31])
+def test_orders_that_were_only_suppressed_are_no_news_for_the_owner(world, lookback):
+    """The last bar without trading is told of by the first one with it; nobody has refused anything."""
+    rt = world()
+    bot = add(rt, config_text(lookback=lookback))
+    run_bars([bot], rt)
+    advance(rt, 4)
+    assert [body for (body,) in rows(rt, notifications, "body") if "REFUSED" in body] == []
+    with rt.database.write() as connection:
+        set_paused(connection, bot, paused=True)
+    rt.clock.at_ms += 4 * INTERVAL
+    with rt.database.write() as connection:
+        set_paused(connection, bot, paused=False)
+        connection.execute(trading_bots.update().values(resumed_at=rt.clock.at_ms))
+    advance(rt, 4)
+    assert [body for (body,) in rows(rt, notifications, "body") if "REFUSED" in body] == []
