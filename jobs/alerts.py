@@ -5,11 +5,13 @@ owes the same alert and not a second one. They are written in the transaction of
 an alert without its trade, or a trade without its alert, is seen by nobody.
 """
 
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
 from persistence.notifications import Notification
+from persistence.rows import Bot
 from strategies.config import BotConfig
 from strategies.values import OrderEvent, Step, TradeEvent
 
@@ -31,6 +33,16 @@ def owner_alert(bot_id: int, key: str, name: str, message: str, kind: str = "err
     return Notification(
         key=f"{bot_id}:{key}", bot_id=bot_id, bar=None, kind=kind, title=name, body=f"[{name}] {message}"
     )
+
+
+def name_of(bot: Bot) -> str:
+    """Return what a bot's owner calls it, also where its configuration is not valid."""
+    try:
+        found = json.loads(bot.config)
+        name = found.get("name") or found.get("id")
+    except (ValueError, RecursionError, AttributeError):
+        name = None
+    return name if isinstance(name, str) else f"bot {bot.id}"
 
 
 def _opened(config: BotConfig, step: Step) -> Iterator[tuple[str, str]]:

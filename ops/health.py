@@ -102,6 +102,15 @@ def read_status(settings: Settings) -> ServiceStatus:
         )
 
 
+def _details(run: runs.Run) -> dict[str, Any]:
+    """Return what a service has told of itself; nothing where the row holds something else."""
+    try:
+        found = json.loads(run.details)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def status_of(database: Database, now_ms: int) -> ServiceStatus:
     """Judge the newest run that leads, or the newest at all. Raises DatabaseUnavailable."""
     with database.read() as connection:
@@ -112,8 +121,8 @@ def status_of(database: Database, now_ms: int) -> ServiceStatus:
     alive = [run for run in found if runs.is_alive(run, now_ms)]
     leading = [run for run in alive if run.role == "leader"]
     run = (leading or alive or list(found))[0]
-    details = json.loads(run.details)
-    reasons = tuple(details.get("reasons", ()))
+    details = _details(run)
+    reasons = tuple(map(str, details.get("reasons") or ()))
     if run.ended_at is not None:
         reasons = ("the service was stopped",)
     elif run not in alive:

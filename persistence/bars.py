@@ -98,7 +98,10 @@ def recorded_range(
 ) -> tuple[int, int] | None:
     """Return the open times (ms) of the first and the last recorded bar, or None if there is none."""
     # Two queries in one: SQLite looks up a lone min or max in the key, and scans the series for both.
-    series = "FROM bars WHERE source = :source AND symbol = :symbol AND interval = :interval"
+    series = (
+        "FROM bars WHERE source = :source AND symbol = :symbol AND interval = :interval"
+        f" AND open_time <= {LAST}"  # text and blobs, which SQLite sorts behind all numbers, are no bars
+    )
     ((first, last),) = run(
         transaction,
         f"SELECT (SELECT min(open_time) {series}), (SELECT max(open_time) {series})",

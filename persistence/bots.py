@@ -23,12 +23,12 @@ Nothing here commits. A function that reads and then decides reads under the row
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from persistence.columns import read_rows, selected
+from persistence.columns import MOMENT, read_rows, selected
 from persistence.database_errors import IllegalMove, NoSuchBot, PositionOpen
 from persistence.rows import ERRORS, MOVES, Bot, ErrorRow
 from persistence.setwise import ids_of, in_ids, upsert
 from persistence.text import storable
-from persistence.transaction import Transaction, database_now, is_sqlite, moment, ms_of, run
+from persistence.transaction import Transaction, database_now, is_sqlite, moment, run
 
 __all__ = [
     "MOVES",
@@ -46,6 +46,7 @@ __all__ = [
 ]  # fmt: skip
 
 LONGEST_MESSAGE: Final = 2_000
+MOST_COUNTED: Final = 1_000_000_000  # failures; one more than a column can hold would be one too many
 
 
 def add_bot(  # noqa: PLR0913 -- the columns that a new row may bring along
@@ -262,7 +263,8 @@ def record_failure(  # noqa: PLR0913 -- everything that a row says about a failu
     text = storable(message[:LONGEST_MESSAGE])
     counted = run(
         transaction,
-        "UPDATE trading_bots SET error_count = error_count + 1, last_error = :text, retry_at = :retry_at"
+        f"UPDATE trading_bots SET error_count = CASE WHEN error_count BETWEEN 0 AND {MOST_COUNTED}"
+        " THEN error_count + 1 ELSE 1 END, last_error = :text, retry_at = :retry_at"
         " WHERE id = :id RETURNING error_count",
         {"text": f"{kind}: {text}", "retry_at": moment(transaction, retry_at_ms), "id": bot_id},
     ).first()
@@ -321,11 +323,15 @@ def move_all(
 
 def cursors(transaction: Transaction, user_id: int | None = None) -> dict[int, tuple[int | None, int | None]]:
     """Return bot id -> (open time of its last committed bar, last heartbeat), both in ms."""
-    beat_at = ms_of("b.last_heartbeat", transaction.dialect.name)
+    beat_at = MOMENT.selected("b.last_heartbeat", transaction.dialect.name)
+    # What is no number is told where the bot's row is read.
+    last_bar = "s.last_bar"
+    if is_sqlite(transaction):
+        last_bar = "CASE WHEN typeof(s.last_bar) = 'integer' THEN s.last_bar END"
     mine = "" if user_id is None else " WHERE b.user_id = :user_id"
     rows = run(
         transaction,
-        f"SELECT b.id, s.last_bar, {beat_at} FROM trading_bots b"
+        f"SELECT b.id, {last_bar}, {beat_at} FROM trading_bots b"
         f" LEFT JOIN bot_states s ON s.bot_id = b.id{mine}",
         _only(user_id),
     )

@@ -22,6 +22,7 @@ from persistence.connect import (
     postgres_arguments,
 )
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable, named, outcome_unknown
+from persistence.text import read_text
 from persistence.transaction import Dialect, Transaction
 
 
@@ -146,6 +147,7 @@ def _sqlite(url: str) -> sqlite3.Connection:
     if not file.is_file():  # sqlite3 would make it
         raise DatabaseUnavailable(f"there is no database file {file}")
     connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_MS / 1_000, isolation_level=None)
+    connection.text_factory = read_text
     try:
         for pragma in PRAGMAS:
             connection.execute(pragma)

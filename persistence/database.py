@@ -56,6 +56,7 @@ from persistence.database_errors import (
     outcome_unknown,
 )
 from persistence.leases import Fence, assert_held
+from persistence.text import read_text
 from persistence.transaction import Dialect
 
 POOL_SIZE: Final = 5
@@ -168,6 +169,7 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: object) -> None:
         del record
+        connection.text_factory = read_text
         connection.isolation_level = None  # no BEGIN by the driver: it would be a deferred one
         for pragma in PRAGMAS:
             connection.execute(pragma)

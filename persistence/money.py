@@ -30,9 +30,8 @@ def text_of(value: float) -> str:
 
 def read_money(value: object) -> Decimal | None:
     """Return what a ledger column holds; None where a plain edit left something that is no number."""
-    if isinstance(value, Decimal):
-        return value
     try:
-        return Decimal(str(value))
+        found = value if isinstance(value, Decimal) else Decimal(str(value))
     except InvalidOperation:
         return None
+    return None if found.is_snan() else found  # which no sum may meet; a quiet NaN a strategy may make

@@ -1,11 +1,12 @@
 """Bots as a list shows them: the row, its cursor, its last step and its open positions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from persistence.columns import read_joined, selected
 from persistence.ledger.history import open_positions
-from persistence.rows import Bot, Overview
+from persistence.rows import Bot, Overview, PositionRow
 from persistence.setwise import ids_of, in_ids
 from persistence.transaction import Transaction, run
 
@@ -33,6 +34,12 @@ def overviews(
     ).all()
     held = open_positions(transaction, bot_ids)
     return tuple(
-        Overview(bot=bot, positions=held.get(bot.id, ()), **found)
+        Overview(bot=_with_damage_of(bot, held.get(bot.id, ())), positions=held.get(bot.id, ()), **found)
         for bot, found in read_joined(rows, Bot, Overview)
     )
+
+
+def _with_damage_of(bot: Bot, positions: tuple[PositionRow, ...]) -> Bot:
+    """Let a list show in one place what is damaged of a bot."""
+    damage = tuple(fault for position in positions for fault in position.broken)
+    return replace(bot, broken=bot.broken + damage) if damage else bot

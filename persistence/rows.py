@@ -31,6 +31,7 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
 ORDER_STATUSES: Final = (
     "Created", "Submitted", "Accepted", "Partial", "Completed", "Canceled", "Expired", "Margin", "Rejected",
 )  # fmt: skip
+ALIVE: Final = ORDER_STATUSES[:4]  # those of an order that may still fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Bot:
     edit_reason: str | None
     created_at: Moment
     updated_at: Moment
+    broken: tuple[str, ...] = ()  # what is wrong with columns that had to be replaced to be read
 
 
 BOTS: Final = Table("trading_bots", Bot, key=("id",))
@@ -122,6 +124,7 @@ class StepRow:
     trading: bool
     decided_at: Moment
     took_ms: float
+    broken: tuple[str, ...] = ()
 
 
 STEPS: Final = Table("bot_steps", StepRow, key=("bot_id", "bar"))
@@ -155,6 +158,7 @@ class TradeRow:
     exit_logic: str | None
     exit_reason: str | None
     bars: int
+    broken: tuple[str, ...] = ()
 
 
 TRADES: Final = Table("trading_trades", TradeRow, key=("bot_id", "number"))
@@ -173,6 +177,7 @@ class PositionRow:
     price: Decimal
     opened_bar: int
     closed_bar: int | None
+    broken: tuple[str, ...] = ()
 
 
 POSITIONS: Final = Table("trading_positions", PositionRow, key=("bot_id", "number"))
@@ -203,6 +208,7 @@ class OrderRow:
     tradeid: int
     parent: int | None
     info: str
+    broken: tuple[str, ...] = ()
 
 
 ORDERS: Final = Table("orders", OrderRow, key=("bot_id", "number"))

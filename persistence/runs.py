@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from persistence.columns import Moment, Small, Table, read_rows, selected
+from persistence.columns import LAST_MOMENT, MOMENT, Moment, Small, Table, read_sound_rows, selected
 from persistence.setwise import insert
 from persistence.transaction import Transaction, moment, run
 
@@ -56,11 +56,15 @@ def is_alive(run_: Run, now_ms: int) -> bool:
 
 
 def latest_runs(transaction: Transaction, limit: int = 10) -> tuple[Run, ...]:
-    """Return the newest runs, newest first."""
+    """Return the newest runs, newest first, without rows that no service has written."""
+    dialect = transaction.dialect.name
+    begun = MOMENT.selected("r.started_at", dialect)
+    # Left out before it is counted: text sorts behind all times.
+    sound = f"{begun} BETWEEN 0 AND {LAST_MOMENT}"
     rows = run(
         transaction,
-        f"SELECT {selected(Run, transaction.dialect.name, 'r')} FROM service_runs r"
-        " ORDER BY r.started_at DESC, r.run DESC LIMIT :limit",
+        f"SELECT {selected(Run, dialect, 'r')} FROM service_runs r WHERE {sound}"
+        f" ORDER BY {begun} DESC, r.run DESC LIMIT :limit",
         {"limit": limit},
     )
-    return read_rows(rows, Run)
+    return read_sound_rows(rows, Run)

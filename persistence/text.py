@@ -10,3 +10,8 @@ def storable(text: str) -> str:
     if text.isascii():
         return text if "\0" not in text else text.replace("\0", "\\x00")
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_text(data: bytes) -> str:
+    """Return text that SQLite keeps; bytes in it that are no UTF-8 become escapes instead of an error."""
+    return data.decode("utf-8", "backslashreplace")

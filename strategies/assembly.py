@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import backtrader as bt
 
+from strategies.adoption import adopt
 from strategies.config import BotConfig, parse_bot_config
 from strategies.engine import Bar, Engine, Feed, LooksAhead, NotCarriable
 from strategies.faults import Fault, InvalidConfig
@@ -37,7 +38,7 @@ def configure_for(config: BotConfig, registry: Registry) -> Callable[[bt.Cerebro
 
 
 def build_engine(config: BotConfig, registry: Registry) -> Engine:
-    return Engine(configure_for(config, registry), feeds_for(config))
+    return Engine(configure_for(config, registry), feeds_for(config), adopt=adopt)
 
 
 def check_bot(text_or_mapping: str | Mapping[str, Any], registry: Registry) -> BotConfig:

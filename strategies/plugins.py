@@ -4,6 +4,9 @@ A reference is `module:Class`. The file is `<folder>/<module>.py`, in the first 
 is a plain identifier, so there is no way out of the folder and no package to import instead. Each content
 of a file becomes a module of its own, named by the content: an edited file is a new module, the same file
 is loaded once, and nobody can import it by accident. Nothing is written next to it.
+
+What outlives an edit (a state) names things by `lasting_name`, by file and class and without the content: a
+comment in the file must not make a bot's objects those of a stranger.
 """
 
 import hashlib
@@ -17,6 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+PREFIX: Final = "onebar_plugin_"
+CONTENT: Final = re.compile(
+    rf"^({PREFIX}\w+)_[0-9a-f]{{16}}(?=:|$)"
+)  # what `_module_of` puts behind the file's name
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
 REFERENCE: Final = re.compile(rf"({NAME}):({NAME})")
 MODULE_NAME: Final = re.compile(NAME)
@@ -52,6 +59,11 @@ class _Source(importlib.abc.SourceLoader):
         if path != self._name:
             raise FileNotFoundError(path)
         return self._source
+
+
+def lasting_name(name: str) -> str:
+    """Return the name of a module, or `module:thing`, without the content of a plug-in file in it."""
+    return CONTENT.sub(r"\1", name) if name.startswith(PREFIX) else name
 
 
 def load_class(reference: str, folders: Sequence[Path]) -> type[Any]:
@@ -117,7 +129,7 @@ def _module_of(path: Path) -> ModuleType:
     except OSError as exc:
         raise BrokenPlugin(f"{path.name}, unreadable ({exc.strerror})", "a readable file") from exc
     digest = hashlib.blake2b(source, digest_size=8).hexdigest()
-    name = f"onebar_plugin_{path.stem}_{digest}"
+    name = f"{PREFIX}{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_loader(name, _Source(path, source, digest))

@@ -17,7 +17,7 @@ bot not ready (`due.py`); nobody has to remember it.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jobs.alerts import owner_alert
+from jobs.alerts import name_of, owner_alert
 from jobs.bar.failures import PASSING, Failure, backoff_ms, stops_the_bot
 from jobs.settings import ServiceSettings
 from persistence import bots, notifications
@@ -58,7 +58,7 @@ def charge(
             if stopped or (bot.error_count == 0 and failure.kind not in PASSING):
                 key = f"error:{bot.revision}:{now_ms}"
                 verb = "STOPPED" if stopped else "ERROR"
-                alert = owner_alert(bot.id, key, f"bot {bot.id}", f"{verb}: {failure.message}")
+                alert = owner_alert(bot.id, key, name_of(bot), f"{verb}: {failure.message}")
                 notifications.enqueue(connection, (alert,), now_ms=now_ms)
             charged[bot.id] = settled
     return charged

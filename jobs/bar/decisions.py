@@ -21,7 +21,7 @@ are not its own: the database's ends the whole batch, a market's is charged to t
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.alerts import alerts_of, owner_alert
@@ -205,7 +205,9 @@ def _notifications(due: Due, start: Start, rows: Sequence[Stepped]) -> list[Noti
         alert
         for done in rows
         if done.trading
-        for alert in alerts_of(due.bot.id, due.config, done.bar, done.step)
+        for alert in alerts_of(
+            due.bot.id, due.config, done.bar, _without_suppressed(done.step, due.trade_from)
+        )
     ]
     name, bot_id = due.config.name, due.bot.id
     if due.notice is not None:
@@ -214,6 +216,18 @@ def _notifications(due: Due, start: Start, rows: Sequence[Stepped]) -> list[Noti
         message = "CONFIG_APPLIED: strategy or parameters have changed; account and position were taken over"
         alerts.append(owner_alert(bot_id, f"applied:{rows[0].bar}", name, message, "config"))
     return alerts
+
+
+def _without_suppressed(step: Step, trade_from: int) -> Step:
+    """Leave out orders of bars without trading, which the next bar is told of: nobody has refused them."""
+    spoken = tuple(
+        order
+        for order in step.orders
+        if not (
+            order.status == "Rejected" and order.created_at < trade_from and "refused_by" not in order.info
+        )
+    )
+    return step if len(spoken) == len(step.orders) else replace(step, orders=spoken)
 
 
 def _failure(exc: Exception, bar: Bar) -> Failure:

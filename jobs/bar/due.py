@@ -24,17 +24,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from jobs.bar.contradictions import contradictions
 from jobs.bar.engines import Built
-from jobs.bar.failures import Failure, FailureKind
+from jobs.bar.failures import Failure, FailureKind, damage, kept_out
 from jobs.bar.runtime import Runtime
 from jobs.markets import MarketRefused, MarketUnavailable, Series
 from persistence import bots
 from persistence.bots import Bot
 from persistence.ledger.advance import Loaded
+from persistence.ledger.history import holdings
 from persistence.ledger.steps import load
 from strategies.config import BotConfig
-from strategies.engine import Engine, NotCarriable
-from strategies.faults import InvalidConfig
+from strategies.engine import Engine, EngineError, NotCarriable
+from strategies.faults import Fault, InvalidConfig, shown
 from strategies.values import Bar, interval_ms
 
 # How long after its close a bar that the source does not show is worth asking for again. Later it
@@ -80,8 +82,9 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
         loaded = load(connection, bot_ids, rt.engines.versions(bot_ids))
     ready = [found for found in loaded if may_run(found.bot) and (found.bot.retry_at or 0) <= now]
     prepared: list[Due] = []
-    failed: list[tuple[Bot, Failure]] = []
-    for found in _started(ready, rt, now):
+    failed = _impossible(ready, rt, now)
+    unfit = {bot.id for bot, _ in failed}
+    for found in _started([found for found in ready if found.bot.id not in unfit], rt, now):
         try:
             prepared.append(_prepared(found, rt))
         except (InvalidConfig, NotCarriable, MarketRefused) as exc:
@@ -89,6 +92,28 @@ def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
             kind = FailureKind.STRATEGY if found.version else FailureKind.CONFIGURATION
             failed.append((found.bot, Failure(kind, str(exc))))
     return _with_bars(prepared, failed, rt, now)
+
+
+def _impossible(ready: Sequence[Loaded], rt: Runtime, now: int) -> list[tuple[Bot, Failure]]:
+    """Return the bots whose rows hold what cannot be there, or contradict one another."""
+    failed = [(found.bot, damage(found.bot)) for found in ready if found.bot.broken]
+    failed += [(found.bot, why) for found in ready if not found.bot.broken and (why := kept_out(found.bot))]
+    unfit = {bot.id for bot, _ in failed}
+    # What is warm here was committed here: only what was just fetched can be somebody else's doing.
+    fetched = [
+        found
+        for found in ready
+        if found.bot.id not in unfit and (found.state is not None or not found.version)
+    ]
+    if not fetched:
+        return failed
+    with rt.database.read() as connection:
+        whys = contradictions(connection, fetched, now)
+    return failed + [
+        (found.bot, Failure(FailureKind.CONFIGURATION, f"this cannot be: {whys[found.bot.id]}"))
+        for found in fetched
+        if found.bot.id in whys
+    ]
 
 
 def may_run(bot: Bot) -> bool:
@@ -131,7 +156,8 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
     """Return the configuration to run, its engine, and what the owner has to be told about the choice.
 
     An edit that does not validate, or names a strategy that is not there, leaves the bot on its last
-    good configuration. Only a bot that has none yet falls back to what an unknown strategy type becomes.
+    good configuration, and so does another symbol while it holds something of the old one: nobody would
+    watch that. Only a bot that has none yet falls back to what an unknown strategy type becomes.
     """
     text = loaded.bot.config
     try:
@@ -141,7 +167,7 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
             raise
         complaint = str(exc)
     else:
-        complaint = "; ".join(built.warnings)
+        complaint = "; ".join(built.warnings) or _left_behind(loaded, rt)
         if not complaint or loaded.state_config in {None, text}:
             return text, built, f"FALLBACK: {complaint}" if complaint else None
     return (
@@ -149,6 +175,35 @@ def _chosen(loaded: Loaded, rt: Runtime) -> tuple[str, Built, str | None]:
         rt.engines.built(loaded.state_config),
         f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {complaint}",
     )
+
+
+def _left_behind(loaded: Loaded, rt: Runtime) -> str:
+    """Say what a bot holds of the symbol that an edit of its row takes away; nothing if it may go."""
+    if loaded.state_config is None or loaded.state_config == loaded.bot.config:
+        return ""
+    new = rt.engines.config(loaded.bot.config).symbol
+    try:
+        old = rt.engines.config(loaded.state_config).symbol
+    except InvalidConfig:  # somebody has damaged the record of it: nothing to fall back to
+        return ""
+    if new == old:
+        return ""
+    with rt.database.read() as connection:
+        held = holdings(connection, loaded.bot.id) or _waiting(loaded, rt)
+    if not held:
+        return ""
+    allowed = f"{old} while the bot holds {held}; {new} follows by itself once it holds nothing"
+    return str(Fault("symbol", shown(new), allowed))
+
+
+def _waiting(loaded: Loaded, rt: Runtime) -> str:
+    """Say whether orders wait that the last bar has decided: the ledger is told of them by the next one."""
+    state = loaded.state if loaded.state is not None else rt.engines.state(loaded.bot.id)
+    try:
+        count = rt.engines.built(loaded.state_config or "").engine.open_orders(state)
+    except (EngineError, InvalidConfig):  # its code has changed too; the rebuild will say what it cannot move
+        return ""
+    return f"{count} new order{'' if count == 1 else 's'}" if count else ""
 
 
 def _after(loaded: Loaded, interval: int, lookback: int) -> int:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from jobs.settings import ServiceSettings
+from persistence.rows import Bot
+from strategies.faults import Fault, shown
 
 FIRST_BACKOFF_MS: Final = 1_000
 
@@ -31,6 +33,20 @@ class Failure:
     kind: FailureKind
     message: str
     retry_at_ms: int | None = None
+
+
+def damage(bot: Bot) -> Failure:
+    """Return the failure of a row that holds what cannot be there; it stops the bot until it is mended."""
+    where = f"the rows of bot {bot.id} are damaged: {'; '.join(bot.broken)}"
+    return Failure(FailureKind.CONFIGURATION, f"{where}; set it right by SQL, then: jobs resume {bot.id}")
+
+
+def kept_out(bot: Bot) -> Failure | None:
+    """Return the failure of a row that asks for what this version does not do, instead of doing less."""
+    if bot.type == "paper":
+        return None
+    fault = Fault("type", shown(bot.type), '"paper"; this version trades on paper only')
+    return Failure(FailureKind.CONFIGURATION, str(fault))
 
 
 def backoff_ms(failures_in_a_row: int, service: ServiceSettings) -> int:

@@ -60,17 +60,29 @@ def _tell(arguments: argparse.Namespace, verb: Verb, results: Sequence[Moved]) -
     if arguments.format in {"table", "wide"}:
         words = {Result.DONE: verb.done, Result.UNCHANGED: f"{verb.unchanged} already"}
         for moved in results:
-            text = f"bot {moved.bot_id}: {words.get(moved.result, _result(moved))}"
-            (put if moved.result in words else say)(text)
+            done = moved.result in words
+            text = f"{words[moved.result]}{_remark(moved)}" if done else _result(moved)
+            if moved.result is Result.UNCHANGED and arguments.verb == "resume" and moved.why:
+                text = f"was not paused{_remark(moved)}"
+            (put if done else say)(f"bot {moved.bot_id}: {text}")
         return
+    for moved in results:
+        if moved.why and moved.result is not Result.REFUSED:
+            say(f"bot {moved.bot_id}: {moved.why}")
     if arguments.format == "name":
         results = [moved for moved in results if moved.result in {Result.DONE, Result.UNCHANGED}]
     rows = [{"id": moved.bot_id, "result": _result(moved)} for moved in results]
     put_documents(arguments, rows, "changes", action=arguments.verb, bots=rows)
 
 
+def _remark(moved: Moved) -> str:
+    return f"; {moved.why}" if moved.why else ""
+
+
 def _result(moved: Moved) -> str:
-    return f"{moved.result}: {moved.why}; --force removes it all the same" if moved.why else str(moved.result)
+    if moved.result is not Result.REFUSED:
+        return str(moved.result)
+    return f"{moved.result}: {moved.why}; --force removes it all the same"
 
 
 def _ask(arguments: argparse.Namespace) -> None:

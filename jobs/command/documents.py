@@ -25,6 +25,8 @@ def unrealized(overview: Overview, seen: Outline) -> Decimal | None:
     """Equity that is neither the cash of the beginning nor won by closed trades."""
     if overview.bot.current_balance is None or seen.cash is None:
         return None
+    if not (overview.bot.current_balance.is_finite() and overview.bot.total_pnl.is_finite()):
+        return None
     return overview.bot.current_balance - seen.cash - overview.bot.total_pnl
 
 
@@ -113,12 +115,19 @@ def step_document(row: StepRow) -> dict[str, Any]:
         "version": row.version,
         "cash": _money(row.cash),
         "equity": _money(row.equity),
-        "positions": json.loads(row.positions),
+        "positions": _positions(row.positions),
         "orders": row.orders,
         "trades": row.trades,
         "decided_at": _time(row.decided_at),
         "took_ms": row.took_ms,
     }
+
+
+def _positions(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # damaged: shown as it stands
+        return text
 
 
 def _time(moment: int | None) -> str | None:

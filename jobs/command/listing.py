@@ -10,6 +10,7 @@ from jobs.command.moments import Style, bar_name, shown, span, took
 from jobs.command.table import Column
 from jobs.desk.looking import Timing, state_of
 from jobs.desk.outline import Outline
+from persistence.money import EXACT
 from persistence.rows import Overview, PositionRow, StepRow, TradeRow
 
 CENT: Final = Decimal("0.01")
@@ -94,7 +95,7 @@ def more_bot_cells(overview: Overview, seen: Outline, timing: Timing) -> list[st
         "-" if lag is None else span(lag),
         str(overview.version),
         str(overview.bot.revision),
-        _cut(overview.bot.last_error or "-"),
+        _cut(overview.bot.last_error or "; ".join(overview.bot.broken) or "-"),
     ]
 
 
@@ -110,28 +111,41 @@ def trade_cells(row: TradeRow, now: int, style: Style) -> list[str]:
         _digits(row.exit_price),
         str(row.bars),
         cents(row.net_pnl),
-        row.exit_reason or row.exit_logic or "-",
+        _damage(row.broken) or row.exit_reason or row.exit_logic or "-",
     ]
 
 
 def step_cells(row: StepRow, now: int, style: Style) -> list[str]:
-    sizes: Mapping[str, Any] = json.loads(row.positions)
     return [
         bar_name(row.bar, now, style),
         shown(row.decided_at, now, style),
         took(row.took_ms),
         cents(row.cash),
         cents(row.equity),
-        ", ".join(f"{_digits(Decimal(str(size)))} {feed}" for feed, (size, _) in sizes.items()) or "-",
+        _damage(row.broken) or _sizes(row.positions),
         str(row.orders),
         str(row.trades),
     ]
 
 
+def _sizes(positions: str) -> str:
+    try:
+        held: Mapping[str, Any] = json.loads(positions)
+        return ", ".join(f"{_digits(Decimal(str(size)))} {feed}" for feed, (size, _) in held.items()) or "-"
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        return _damage((f"positions: found {positions}, allowed: JSON, {{feed: [size, price]}}",))
+
+
+def _damage(broken: tuple[str, ...]) -> str:
+    return _cut(f"damaged: {'; '.join(broken)}") if broken else ""
+
+
 def cents(amount: Decimal | None) -> str:
     if amount is None:
         return "-"
-    rounded = amount.quantize(CENT)
+    if not amount.is_finite():
+        return str(amount)
+    rounded = amount.quantize(CENT, context=EXACT)
     return format(rounded or CENT - CENT, "f")  # no -0.00
 
 

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from persistence.columns import LAST_MOMENT
+
 Style = Literal["relative", "utc", "iso"]
 
 _SPANS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
@@ -11,7 +13,9 @@ _DAY_MS: Final = 86_400_000
 
 
 def iso(moment: int) -> str:
-    """Write `2026-11-21T00:59:00Z`; ms are shown where there are any."""
+    """Write `2026-11-21T00:59:00Z`, with ms where there are any; of what no calendar has, the number."""
+    if not 0 <= moment <= LAST_MOMENT:
+        return f"{moment} ms"
     whole = datetime.fromtimestamp(moment // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{whole}.{moment % 1_000:03d}Z" if moment % 1_000 else f"{whole}Z"
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
+from persistence.text import storable
+
 FORMATS: Final = ("table", "wide", "json", "jsonl", "csv", "name")
 
 _RESET: Final = "\x1b[0m"
@@ -64,12 +66,12 @@ def as_json_lines(documents: Sequence[Mapping[str, Any]]) -> str:
 
 def say(text: str) -> None:
     """Talk goes to stderr, so that stdout is data only."""
-    print(text, file=sys.stderr)
+    print(storable(text), file=sys.stderr)
 
 
 def put(text: str) -> None:
     if text:
-        print(text)
+        print(storable(text))
 
 
 def _printable(cell: str) -> str:

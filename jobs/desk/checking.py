@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from jobs.markets import MarketRefused, MarketUnavailable, market_for
-from jobs.markets.ccxt_border import connect, timeframe_of
+from jobs.markets.ccxt_border import connect, is_exchange, timeframe_of
 from jobs.markets.sources import source_name
 from jobs.schedule import Cron, InvalidSchedule
 from jobs.settings import MarketSettings, Settings
@@ -49,13 +49,20 @@ def check(text: str, installation: Installation, schedule: str | None = None) ->
     except InvalidConfig as exc:
         faults = exc.faults
     else:
-        faults = _market_faults(config, installation.markets)
+        faults = (*_broker_faults(config), *_market_faults(config, installation.markets))
     if schedule is not None:
         try:
             Cron(schedule, 0)
         except InvalidSchedule as exc:
             faults += exc.faults
     return Checked(text, schedule, None if faults else config, faults)
+
+
+def _broker_faults(config: BotConfig) -> tuple[Fault, ...]:
+    name = config.broker.type
+    if name == "paper" or is_exchange(name):
+        return ()
+    return (Fault("broker.type", shown(name), "paper or the ccxt id of an exchange, such as binance"),)
 
 
 def _market_faults(config: BotConfig, markets: MarketSettings) -> tuple[Fault, ...]:

@@ -16,6 +16,7 @@ from typing import Final
 from jobs.desk.actor import Actor, OpenDatabase, bot_for
 from persistence import bots
 from persistence.database_errors import NoSuchBot, PositionOpen
+from persistence.ledger.history import holdings
 from persistence.rows import Bot
 from persistence.transaction import Transaction
 
@@ -31,7 +32,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What became of one bot; `why` says why it was refused."""
+    """What became of one bot; `why` says why it was refused, or what whoever moved it should know."""
 
     bot_id: int
     result: Result
@@ -60,7 +61,7 @@ def stop(
     def move(transaction: Transaction, bot: Bot) -> bool:
         return bot.enabled and _disabled(transaction, actor, bot.id, reason)
 
-    return _moved(database, actor, bot_ids, move)
+    return _moved(database, actor, bot_ids, move, _holds)
 
 
 def restart(
@@ -87,7 +88,7 @@ def pause(
     def move(transaction: Transaction, bot: Bot) -> bool:
         return bots.set_paused(transaction, bot.id, paused=True, actor=actor.name, reason=reason)
 
-    return _moved(database, actor, bot_ids, move)
+    return _moved(database, actor, bot_ids, move, _holds)
 
 
 def resume(
@@ -98,7 +99,7 @@ def resume(
     def move(transaction: Transaction, bot: Bot) -> bool:
         return bots.set_paused(transaction, bot.id, paused=False, actor=actor.name, reason=reason)
 
-    return _moved(database, actor, bot_ids, move)
+    return _moved(database, actor, bot_ids, move, _is_disabled)
 
 
 def remove(
@@ -115,7 +116,22 @@ def remove(
         bots.remove_bot(transaction, bot.id, force=force, actor=actor.name, reason=reason)
         return True
 
-    return _moved(database, actor, bot_ids, move)
+    return _moved(database, actor, bot_ids, move, _holds)
+
+
+def _holds(transaction: Transaction, bot: Bot) -> str:
+    held = holdings(transaction, bot.id)
+    return "" if held is None else f"it holds {held}, which nobody watches while it does not run"
+
+
+def _is_disabled(transaction: Transaction, bot: Bot) -> str:
+    del transaction
+    return "" if bot.enabled else f"it is disabled and does not run: jobs start {bot.id} enables it"
+
+
+def _nothing(transaction: Transaction, bot: Bot) -> str:
+    del transaction, bot
+    return ""
 
 
 def _disabled(transaction: Transaction, actor: Actor, bot_id: int, reason: str | None) -> bool:
@@ -127,6 +143,7 @@ def _moved(
     actor: Actor,
     bot_ids: Iterable[int],
     move: Callable[[Transaction, Bot], bool],
+    remark: Callable[[Transaction, Bot], str] = _nothing,
 ) -> tuple[Moved, ...]:
     """Move bots and return what became of them, in the order in which they were named."""
     asked = tuple(dict.fromkeys(bot_ids))
@@ -135,18 +152,24 @@ def _moved(
     for first in range(0, len(ids), TOGETHER):
         with database.write() as transaction:
             for bot_id in ids[first : first + TOGETHER]:
-                results[bot_id] = _one(transaction, actor, bot_id, move)
+                results[bot_id] = _one(transaction, actor, bot_id, move, remark)
     return tuple(results[bot_id] for bot_id in asked)
 
 
 def _one(
-    transaction: Transaction, actor: Actor, bot_id: int, move: Callable[[Transaction, Bot], bool]
+    transaction: Transaction,
+    actor: Actor,
+    bot_id: int,
+    move: Callable[[Transaction, Bot], bool],
+    remark: Callable[[Transaction, Bot], str],
 ) -> Moved:
     """Move one bot. A refusal has written nothing, so the others of its transaction are not touched by it."""
     try:
-        changed = move(transaction, bot_for(transaction, actor, bot_id, lock=True))
+        bot = bot_for(transaction, actor, bot_id, lock=True)
+        why = remark(transaction, bot)  # before: a bot that is removed holds nothing any more
+        changed = move(transaction, bot)
     except NoSuchBot:
         return Moved(bot_id, Result.NO_SUCH_BOT)
     except PositionOpen as exc:
         return Moved(bot_id, Result.REFUSED, str(exc))
-    return Moved(bot_id, Result.DONE if changed else Result.UNCHANGED)
+    return Moved(bot_id, Result.DONE if changed else Result.UNCHANGED, why)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,6 +26,12 @@ TOO_MANY: Final = 429
 MOST_PER_PAGE: Final = 1_000
 USUAL_PER_PAGE: Final = 300
 REASON_LENGTH: Final = 300
+
+
+def is_exchange(name: str) -> bool:
+    """Whether ccxt has an exchange of that id. Its files are looked at: to import it takes a second."""
+    spec = find_spec("ccxt")
+    return spec is not None and (Path(spec.origin or "").parent / f"{name}.py").is_file()
 
 
 class VenueFailed(MarketUnavailable):

@@ -49,6 +49,7 @@ import structlog
 from jobs.clock import Clock, SystemClock
 from jobs.markets.port import Market, MarketUnavailable
 from persistence.bars import lock_series, read_bars, record_bars, recorded_range
+from persistence.columns import DamagedRow
 from persistence.database import Database
 from strategies.values import Bar, interval_ms
 
@@ -137,8 +138,12 @@ class RecordedMarket:
             if known.window is not None and _answers(known, known.window, start, newest):
                 return known.window.within(start, newest)
             run = _Run(self, symbol, interval, known)
-            run.lengthen(after, until, newest)
-            return run.read(start, until, newest)
+            try:
+                run.lengthen(after, until, newest)
+                return run.read(start, until, newest)
+            except DamagedRow as exc:
+                where = f"{self.source}: {symbol} {interval}: a row of bars is damaged"
+                raise MarketUnavailable(f"{where}: {exc}; set it right by SQL") from exc
 
     def _series(self, symbol: str, interval: str) -> _Known:
         known = self._known.setdefault((symbol, interval), _Known())

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from jobs.bar.contradictions import contradictions
+from jobs.bar.failures import damage
+from jobs.clock import SystemClock
 from jobs.desk.checking import Installation, check
 from jobs.settings import Settings
 from ops.doctor.check import Check, fail, ok, warn
 from persistence.bots import Bot, all_bots
 from persistence.database import Database
+from persistence.ledger.steps import load
 
 MOST_SHOWN: Final = 20
 MOST_EXAMINED: Final = 500  # a look builds the strategy once, some ms
@@ -73,6 +77,7 @@ def rows(database: Database, settings: Settings) -> Iterator[Check]:
     if len(broken) > MOST_SHOWN:
         yield fail("bots", f"{len(broken) - MOST_SHOWN} more are broken", "mend these and look again")
     yield from _in_error(bots)
+    yield from _impossible(bots, database)
 
 
 def _mend(bot: Bot) -> str:
@@ -83,6 +88,19 @@ def _in_error(bots: tuple[Bot, ...]) -> Iterator[Check]:
     for bot in [bot for bot in bots if bot.status == "error" and bot.enabled][:MOST_SHOWN]:
         reason = bot.last_error or "no reason is recorded"
         yield fail(f"bot {bot.id}", f"stopped: {reason}", f"mend the cause, then: jobs resume {bot.id}")
+
+
+def _impossible(bots: tuple[Bot, ...], database: Database) -> Iterator[Check]:
+    """Say what the service would say at the bot's next bar, where none runs."""
+    healthy = [bot for bot in bots if bot.status != "error"]
+    for bot in [bot for bot in healthy if bot.broken][:MOST_SHOWN]:
+        yield fail(f"bot {bot.id}", damage(bot).message, "see there")
+    ids = [bot.id for bot in healthy if not bot.broken]
+    now_ms = SystemClock().now_ms()
+    with database.read() as connection:
+        found = contradictions(connection, load(connection, ids), now_ms)
+    for bot_id, why in list(found.items())[:MOST_SHOWN]:
+        yield fail(f"bot {bot_id}", f"this cannot be: {why}", f"then: jobs resume {bot_id}")
 
 
 def settings_file(path: Path) -> Iterator[Check]:

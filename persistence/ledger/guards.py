@@ -97,9 +97,12 @@ class Found:
     version: int
     configuration: str | None
     total_pnl: Decimal
+    broken: tuple[str, ...] = ()  # a sum must not be built on what had to be replaced to be read
 
     def is_begin_of(self, move_: Move) -> bool:
-        return self.version == move_.from_version and move_.revision in {None, self.revision}
+        return (
+            not self.broken and self.version == move_.from_version and move_.revision in {None, self.revision}
+        )
 
 
 def _move_sqlite(transaction: Transaction, moves: Sequence[Move], now_ms: int) -> dict[int, bool]:

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from typing import Final
 
 from persistence.columns import Row, Table, read_rows, selected
-from persistence.rows import ORDERS, STEPS, TRADES, OrderRow, PositionRow, StepRow, TradeRow
+from persistence.money import plain_text
+from persistence.rows import ALIVE, ORDERS, STEPS, TRADES, OrderRow, PositionRow, StepRow, TradeRow
 from persistence.setwise import ids_of, in_ids
-from persistence.transaction import Transaction, run
+from persistence.transaction import Transaction, is_sqlite, run
 
 ALL: Final = 2**62  # more rows than there can be: SQL has no word for "no limit" that both databases know
 
@@ -39,6 +40,35 @@ def open_positions(
     for position in read_rows(rows, PositionRow):
         positions[position.bot_id] = (*positions.get(position.bot_id, ()), position)
     return positions
+
+
+def newest_steps(transaction: Transaction, bot_ids: Collection[int]) -> dict[int, int]:
+    """Return bot id -> open time of the last bar that has a step, for bots that have any."""
+    whole = " AND typeof(bar) = 'integer'" if is_sqlite(transaction) else ""
+    rows = run(
+        transaction,
+        # One look into the key for each, not a walk over all steps.
+        f"SELECT b.id, (SELECT max(bar) FROM bot_steps WHERE bot_id = b.id{whole})"
+        f" FROM trading_bots b WHERE b.id {in_ids(transaction)}",
+        {"ids": ids_of(transaction, bot_ids)},
+    )
+    return {bot_id: bar for bot_id, bar in rows if bar is not None}
+
+
+def holdings(transaction: Transaction, bot_id: int) -> str | None:
+    """Say what a bot holds: its open positions and how many orders are open; None if nothing is."""
+    held = [
+        f"{position.side} {plain_text(position.quantity)} {position.symbol}"
+        for position in open_positions(transaction, (bot_id,)).get(bot_id, ())
+    ]
+    alive = ", ".join(f"'{status}'" for status in ALIVE)
+    ((count,),) = run(
+        transaction,
+        f"SELECT count(*) FROM orders WHERE bot_id = :id AND status IN ({alive})",
+        {"id": bot_id},
+    )
+    orders = [f"{count} open order{'' if count == 1 else 's'}"] if count else []
+    return ", ".join((*held, *orders)) or None
 
 
 def _newest(transaction: Transaction, table: Table[Row], bot_id: int, limit: int | None) -> tuple[Row, ...]:

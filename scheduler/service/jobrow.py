@@ -50,7 +50,7 @@ def parse_row(job_id: str, state: object) -> JobRow:
     """Read a row. Raises UnreadableRow; looks nothing up and imports nothing."""
     try:
         found = json.loads(state) if isinstance(state, str) else None
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UnreadableRow(f"{job_id}: {exc}") from exc
     match found:
         case {"args": [int(bot_id)], "func": str(name), "group": str(group), "trigger": trigger, **rest} if (

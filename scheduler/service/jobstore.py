@@ -42,6 +42,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    inspect,
     select,
     text,
 )
@@ -54,6 +55,7 @@ from scheduler.crew.alarm import Alarm
 from scheduler.service.jobrow import FUNCTION, PREFIX, Claim, JobRow, UnreadableRow, parse_row
 from scheduler.service.triggers import ScheduleTrigger
 
+LATEST_S: Final = 253_402_300_799  # the end of the year 9999
 MOST_KEPT: Final = 50_000  # parsed rows that are remembered, so that an unchanged row is not parsed again
 
 CLAIM: Final = {
@@ -105,6 +107,14 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def shutdown(self) -> None:
         """Leave the connections to the database's owner."""
+
+    def make(self) -> None:
+        """Make the table if somebody has dropped it: it is a cache of the bots."""
+        with self.database.read() as connection:
+            there = inspect(connection).has_table(self.jobs_t.name)
+        if not there:
+            with self.database.write() as connection:
+                self.jobs_t.create(connection, checkfirst=True)
 
     def claim_due(self, now_ms: int) -> Claim:
         """Move every due row to its next fire and return those that this call moved."""
@@ -188,7 +198,10 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
         if len(self._parsed) > MOST_KEPT:  # bots that are gone; what is there is parsed once more
             self._parsed.clear()
         for job_id, at, state in found:
-            # SQLite puts a blob into a column of text if it is given one; it is unreadable and no error.
+            # SQLite puts a blob into a column of text and text into one of numbers; it is no error.
+            if at is not None and not (isinstance(at, float | int) and abs(at) < LATEST_S):
+                unreadable.append(f"{job_id}: next_run_time {at!r} is no time")
+                continue
             row = self._parsed.get(state) if isinstance(state, str) else None
             if row is None or row.id != job_id:
                 try:
@@ -215,7 +228,9 @@ class BotJobStore(SQLAlchemyJobStore):  # type: ignore[misc]  # APScheduler has 
 
     def _next_ms(self, after_ms: int | None) -> int | None:
         """Return the earliest fire, looking past rows that stay due because nobody can read them."""
-        earliest = select(func.min(self.jobs_t.c.next_run_time))
+        earliest = select(func.min(self.jobs_t.c.next_run_time)).where(
+            self.jobs_t.c.next_run_time.between(-LATEST_S, LATEST_S)
+        )
         if after_ms is not None:
             earliest = earliest.where(self.jobs_t.c.next_run_time > after_ms / 1000)
         with self.database.read() as connection:

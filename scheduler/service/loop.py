@@ -65,6 +65,7 @@ LONGEST_BACKOFF_S: Final = 5.0  # after passes that failed
 STATUS_S: Final = 2.0  # the row of this run, which others believe for 10 s
 RESTORE_S: Final = 10.0
 SWEEP_S: Final = 5.0
+MOST_NAMED: Final = 3  # of many things in one line of the log
 
 log = structlog.get_logger(__name__)
 
@@ -290,9 +291,9 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
     def _fire_due(self) -> int | None:
         claim = self.store.claim_due(self._clock.now_ms())
         self._crew.fire(claim.alarms)
-        news = frozenset(claim.unreadable) - self._unreadable
-        for problem in sorted(news):
-            log.error("job that cannot be read was kept", job=problem)
+        news = sorted(frozenset(claim.unreadable) - self._unreadable)
+        if news:  # one line, however many there are
+            log.error("jobs that cannot be read were kept", count=len(news), first=news[:MOST_NAMED])
         self._unreadable = frozenset(claim.unreadable)
         return claim.next_ms
 

@@ -35,12 +35,13 @@ from typing import Final
 
 import structlog
 
+from jobs.alerts import name_of, owner_alert
 from jobs.bar.charges import charge
-from jobs.bar.failures import Failure, FailureKind
+from jobs.bar.failures import Failure, FailureKind, damage
 from jobs.clock import Clock
 from jobs.schedule import schedule_for
 from jobs.settings import Settings
-from persistence import bots
+from persistence import bots, notifications
 from persistence.bots import Bot
 from persistence.database import Database
 from persistence.ledger import steps
@@ -80,6 +81,8 @@ class Changes:
 def wish(bot: Bot, settle_ms: int, last_good: JobRow | None) -> Wish:
     """Read what a row asks for. `last_good` is the job of its last configuration that could be read."""
     asked = Wish(bot.id, bot.user_id, bot.revision, bot.status, None)
+    if bot.broken and bot.status != "error":
+        return replace(asked, idle_status="error", fault=damage(bot).message)
     if not bot.enabled:
         return asked
     if bot.paused:
@@ -164,6 +167,7 @@ class Reconciliation:
         if not self._begun:
             # Jobs of other users' bots belong to their service. Without a user everything is ours,
             # also jobs of bots that are gone.
+            self._store.make()
             stored = self._stored()
             if self._settings.service.user_id is not None:
                 stored = {bot_id: found for bot_id, found in stored.items() if bot_id in seen}
@@ -191,6 +195,7 @@ class Reconciliation:
     def restore(self) -> int:
         """Rewrite jobs that somebody edited or removed in the jobs table itself; return how many."""
         now = self._clock.now_ms()
+        self._store.make()
         stored = self._stored()
         lost = []
         for bot_id, row in self._jobs.items():
@@ -201,10 +206,7 @@ class Reconciliation:
         return len(lost)
 
     def _stored(self) -> dict[int, tuple[JobRow, int | None]]:
-        stored, unreadable = self._store.rows()
-        for problem in unreadable:
-            log.error("job that cannot be read was kept", job=problem)
-        return stored
+        return self._store.rows()[0]  # the claim tells of those that cannot be read
 
     def _differs(self, seen: Mapping[int, tuple[int, str]]) -> bool:
         return len(seen) != len(self._wishes) or any(
@@ -230,6 +232,8 @@ class Reconciliation:
             else:
                 rows = tuple(bot for bot_id in fresh if (bot := bots.get_bot(connection, bot_id)) is not None)
         for bot in rows:
+            if not warming and self._added_disabled(bot):
+                continue  # disabled now: its row is read once more, at the next look
             asked = wish(bot, self._settings.markets.settle_ms, self._jobs.get(bot.id))
             if asked.fault is not None:
                 if warming:
@@ -237,10 +241,30 @@ class Reconciliation:
                 asked = self._with_fault(bot, asked)
             self._wishes[bot.id] = asked
 
+    def _added_disabled(self, bot: Bot) -> bool:
+        """Disable a bot that plain SQL has added with `"enabled": false` in its configuration, as `add` does.
+
+        Only a row that nobody has edited and that never ran: later the row's own column is what counts.
+        """
+        if not bot.enabled or bot.revision != 1 or bot.started_at is not None:
+            return False
+        try:
+            if parse_bot_config(bot.config).enabled:
+                return False
+        except InvalidConfig:
+            return False
+        reason = "its configuration says enabled: false; jobs start enables it"
+        with self._database.write() as connection:
+            bots.edit_bot(connection, bot.id, {"enabled": False}, revision=bot.revision, reason=reason)
+        log.info("bot was added disabled", bot=bot.id, why=reason)
+        return True
+
     def _with_fault(self, bot: Bot, asked: Wish) -> Wish:
         """Keep a bot with a faulty row on its last good configuration, or stop it with the reason."""
         log.error("bot's row is not valid", bot=bot.id, why=asked.fault, runs_on=asked.row is not None)
-        if asked.row is None:  # this service has just begun, and what ran before is in the bot's state only
+        if (
+            asked.row is None and not bot.broken
+        ):  # this service has just begun, and what ran before is in the bot's state only
             asked = replace(asked, row=self._from_state(bot))
         if asked.row is None:
             failure = Failure(FailureKind.CONFIGURATION, asked.fault or "")
@@ -252,6 +276,12 @@ class Reconciliation:
                 self._store.fence,
             )
             asked = replace(asked, status="error")
+        else:
+            # The same key as the bar's own word on the configuration: whoever comes first says it, once.
+            told = f"CONFIG_REFUSED: the edit was not applied, the bot runs on as before: {asked.fault}"
+            alert = owner_alert(bot.id, f"config:{bot.revision}", name_of(bot), told, "config")
+            with self._database.write() as connection:
+                notifications.enqueue(connection, (alert,), now_ms=self._clock.now_ms())
         return asked
 
     def _from_state(self, bot: Bot) -> JobRow | None:

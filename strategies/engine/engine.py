@@ -24,7 +24,7 @@ handed in twice is refused on any engine.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -49,8 +49,11 @@ class Engine:
     Raises NotCarriable if something is there that cannot be carried from bar to bar.
     """
 
-    def __init__(self, configure: Configure, feeds: Iterable[Feed]) -> None:
+    def __init__(
+        self, configure: Configure, feeds: Iterable[Feed], *, adopt: Callable[[Any], None] | None = None
+    ) -> None:
         self.configure = configure
+        self._adopt = adopt  # called with a broker into which the account of other code has moved
         self.feeds = tuple(feeds)
         if not self.feeds:
             raise EngineError("an engine needs at least one feed")
@@ -134,8 +137,18 @@ class Engine:
         self.replay(rows, trade_from=SUPPRESSED, keep_last=1)
         self._held = None
         move_in(self._built, old_state)
+        if self._adopt is not None and move_in is take_over:
+            with self._built.machine.numbers:
+                self._adopt(self._built.machine.broker)
         self._held = self._built.dump()
         return self._held
+
+    def open_orders(self, state: bytes) -> int:
+        """Return how many orders of a state wait, also those of the last bar, which no step has told of."""
+        self._enter(state)
+        self._held = state
+        broker = self._built.machine.broker
+        return len(broker.pending) + len(broker.submitted)
 
     def check_state(self, state: bytes) -> None:
         """Raise StateInvalid or CodeChanged if the header says that this engine cannot read the state."""

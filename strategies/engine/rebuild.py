@@ -20,6 +20,9 @@ A strategy of changed code gets its former attributes only if it asks for them, 
 `carry_over(self, old)`, where `old` maps names to values; without one it keeps references to orders
 under the same name, because an order that is forgotten is sent twice.
 
+What a user's broker counts by feed (`RiskBroker.open_entries`) moves too; what its rules need beyond that is
+not known here, and is set right by a function that the engine was given (`adopt`).
+
 Nothing is written: if it raises, the caller has the old state, and the engine loads at the next call.
 """
 
@@ -40,7 +43,8 @@ BOOKS: Final = (
     "orders",
 )  # fmt: skip
 NUMBERS: Final = ("cash", "_fundval", "_fundshares", "startingcash")
-PLAIN: Final = frozenset({bool, int, float, str, type(None)})  # what a broker of the user's may keep
+# What a broker of the user's may keep.
+PLAIN: Final = frozenset({bool, int, float, str, type(None)})
 SUPPRESSED: Final = 1 << 62  # ms; no bar opens later
 
 
@@ -168,9 +172,25 @@ def _move_account(former: Former, broker: Any) -> None:
     _move_books(broker, old)
     _adopt_orders(former, broker)
     if not is_backtrader(type(broker).__mro__[1]):
-        for name, value in old.items():
-            if name in vars(broker) and name not in BOOKS and type(value) in PLAIN:
-                setattr(broker, name, value)
+        _move_counts(broker, old)
+
+
+def _move_counts(broker: Any, old: dict[str, Any]) -> None:
+    """Move what a broker of the user's counts: plain values, and dicts of them by feed."""
+    for name in (old.keys() & vars(broker).keys()).difference(BOOKS):
+        value = old[name]
+        if type(value) in PLAIN:
+            setattr(broker, name, value)
+        elif type(value) is dict and type(vars(broker)[name]) is dict:
+            known = {key: held for key, held in value.items() if _is_known(key) and _is_known(held)}
+            setattr(broker, name, known)
+
+
+def _is_known(value: Any) -> bool:
+    """Whether the present code has what a broker's count speaks of: plain values, feeds, strategies."""
+    if type(value) is tuple:
+        return all(map(_is_known, value))
+    return type(value) in PLAIN or isinstance(value, bt.feed.AbstractDataBase | bt.Strategy)
 
 
 def _adopt_orders(former: Former, broker: Any) -> None:
@@ -191,6 +211,8 @@ def _move_books(broker: Any, old: dict[str, Any]) -> None:
         if isinstance(content, dict):
             book.update({key: value for key, value in content.items() if not isinstance(key, Unknown)})
         elif content:
+            if any(isinstance(order.data, Unknown) and order.alive() for order in content):
+                raise EngineError("the former state has an open order in a feed that there is no longer")
             book.extend(order for order in content if not isinstance(order.data, Unknown))
 
 

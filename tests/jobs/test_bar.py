@@ -463,3 +463,67 @@ def test_edits_are_audited_with_old_and_new_value(world):
         connection.execute(trading_bots.update().values(schedule="*/5 * * * *"))
     found = rows(rt, audit_log, "action", "old", "new", bot_id=bot)
     assert any("*/5 * * * *" in (new or "") for _, _, new in found)
+
+
+IMPOSSIBLE = {
+    "a cursor ahead of the clock": f"UPDATE bot_states SET last_bar = last_bar + {400 * 86_400_000}",
+    "a version without a step": "DELETE FROM bot_steps",
+    "steps without a state": "bot_states",
+    "a state older than its steps": "UPDATE bot_states SET last_bar = last_bar - 5000",
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_what_cannot_be_is_said_and_not_waited_for(world, what):
+    """R8.5, R9.4: status error with reason and remedy, and an alert, instead of silence for a year."""
+    rt = world()
+    bot, other = add(rt), add(rt)
+    run_bars([bot, other], rt)
+    advance(rt, 3)
+    with rt.database.write() as connection:
+        if IMPOSSIBLE[what] == "bot_states":
+            connection.exec_driver_sql("CREATE TABLE kept AS SELECT * FROM bot_steps")
+            connection.exec_driver_sql(f"DELETE FROM trading_bots WHERE id = {bot}")
+            connection.exec_driver_sql(f"INSERT INTO bot_steps SELECT * FROM kept WHERE bot_id = {bot}")
+        else:
+            connection.exec_driver_sql(f"{IMPOSSIBLE[what]} WHERE bot_id = {bot}")
+    if IMPOSSIBLE[what] == "bot_states":
+        with rt.database.write() as connection:
+            text = config_text()
+            connection.execute(trading_bots.insert().values(id=bot, config=text))
+    fresh = world(rt.clock.at_ms)
+    advance(fresh, 1)
+    row = row_of(fresh, bot)
+    assert row.status == "error"
+    assert "this cannot be: it" in row.last_error
+    assert "restore bot_states and bot_steps from one backup" in row.last_error
+    assert any("STOPPED" in body for (body,) in rows(fresh, notifications, "body"))
+    assert row_of(fresh, other).last_error is None
+
+
+def test_a_row_that_wants_to_trade_live_is_refused_and_does_not_trade_on_paper(world):
+    rt = world()
+    bot = add(rt, type_="live")
+    run_bars([bot], rt)
+    row = row_of(rt, bot)
+    assert row.status == "error"
+    assert 'type: found "live", allowed: "paper"; this version trades on paper only' in row.last_error
+    assert next(body for (body,) in rows(rt, notifications, "body")).startswith("[B] STOPPED"), "by its name"
+
+
+@pytest.mark.parametrize("lookback", [30, 31])
+def test_orders_that_were_only_suppressed_are_no_news_for_the_owner(world, lookback):
+    """The last bar without trading is told of by the first one with it; nobody has refused anything."""
+    rt = world()
+    bot = add(rt, config_text(lookback=lookback))
+    run_bars([bot], rt)
+    advance(rt, 4)
+    assert [body for (body,) in rows(rt, notifications, "body") if "REFUSED" in body] == []
+    with rt.database.write() as connection:
+        set_paused(connection, bot, paused=True)
+    rt.clock.at_ms += 4 * INTERVAL
+    with rt.database.write() as connection:
+        set_paused(connection, bot, paused=False)
+        connection.execute(trading_bots.update().values(resumed_at=rt.clock.at_ms))
+    advance(rt, 4)
+    assert [body for (body,) in rows(rt, notifications, "body") if "REFUSED" in body] == []

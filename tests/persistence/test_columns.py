@@ -69,7 +69,7 @@ def test_every_table_is_made_from_the_row_that_is_written_and_read():
         own = [column.name for column in columns_of(table.row)]
         assert [column.name for column in made.columns if column.name in own] == own, name
         assert set(made.columns.keys()) - set(own) <= {"id"}, name
-        assert own == [field.name for field in fields(table.row)], name
+        assert own == [field.name for field in fields(table.row) if field.name != "broken"], name
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
@@ -116,6 +116,7 @@ class Numbers:
     limit: Decimal | None
     at: Moment
     ended: Moment | None
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,20 @@ class Beside:
 
 
 def test_a_broken_value_reads_as_none_where_there_may_be_none_and_as_zero_elsewhere():
-    answer = [("much", b"\0", 0, None, 0, "{", 3)]
+    answer = [("much", b"\0", "", None, 0, "{", 3)]
     ((found, named),) = read_joined(answer, Numbers, Beside)
-    assert found == Numbers(Decimal(0), None, 0, None)
+    assert found == Numbers(
+        Decimal(0),
+        None,
+        0,
+        None,
+        broken=(
+            "price: found 'much', allowed: a decimal number",
+            "limit: found b'\\x00', allowed: a decimal number",
+            "at: found '', allowed: a time from 1970 to 9999, such as 2026-11-21T01:00:00Z",
+        ),
+    )
     assert named == {"flag": False, "text": "{", "count": 3}
-    assert selected(Numbers, "postgresql", "b").count("coalesce") == 1
     assert selected(Beside, "sqlite", "b", flag="x.y") == "x.y, CAST(b.text AS TEXT), b.count"
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from jobs import desk
 from jobs.schedule import Boundaries, Cron
-from persistence import bots
+from persistence import bots, notifications
 from scheduler.service.jobrow import JobRow
 from scheduler.service.jobstore import BotJobStore
 from scheduler.service.lateness import Lateness, late_bots, newest_bar
@@ -131,6 +131,31 @@ def test_a_bot_that_never_was_valid_is_stopped_with_the_reason(database, stage):
     assert "61" in found[cron].last_error
     edit(database, "UPDATE trading_bots SET schedule = '1 * * * *' WHERE id = :i", i=cron)
     assert cron in passed(stage), "an edited bot gets a new chance"
+
+
+def test_an_invalid_schedule_is_told_to_the_owner_once(database, stage):
+    (bot,) = add_bots(database, 1, interval="1m")
+    stage.led().one_pass()
+    edit(database, "UPDATE trading_bots SET schedule = 'every day' WHERE id = :i", i=bot)
+    passed(stage)
+    passed(stage)
+    with database.read() as connection:
+        told = [found.body for found in notifications.latest(connection, 10) if found.bot_id == bot]
+    (body,) = told
+    assert "CONFIG_REFUSED" in body
+    assert "every day" in body
+
+
+def test_a_row_that_sql_adds_with_enabled_false_in_its_configuration_does_not_run(database, stage):
+    edit(database, "INSERT INTO trading_bots (config) VALUES (:c)", c=bot_config(enabled=False))
+    stage.led().one_pass()
+    passed(stage)
+    assert jobs(database) == {}
+    with database.read() as connection:
+        (bot,) = bots.all_bots(connection)
+    assert (bot.enabled, bot.status) == (False, "stopped")
+    desk.start(database, desk.Actor("anna"), [bot.id])
+    assert passed(stage).keys() == {bot.id}, "the row's column is what counts from then on"
 
 
 def test_limits_of_bots(database):

@@ -18,6 +18,8 @@ from typing import Any, Final, TypeVar, cast
 import backtrader as bt
 from backtrader.utils.autodict import AutoDict, AutoDictList, AutoOrderedDict, DotDict
 
+from strategies.plugins import lasting_name
+
 # Order matters: the index of a string is its code in every state of this format version. Append only.
 STRINGS: Final = (
     "ref", "broker", "info", "comminfo", "triggered", "_active", "status", "_plimit", "exectype", "size",
@@ -66,7 +68,8 @@ def remembered(function: Function) -> Function:
 
 
 def token_of(thing: Any) -> str:
-    return f"{thing.__module__}:{thing.__qualname__}"
+    """Return the name by which states speak of a class or function: it outlives an edit of a plug-in file."""
+    return f"{lasting_name(thing.__module__)}:{thing.__qualname__}"
 
 
 class Names:
@@ -154,7 +157,7 @@ class Names:
 
     def find(self, token: str) -> type | None:
         """Return the class of a token if a state may speak of it. Modules are looked up, not imported."""
-        found = self.classes.get(token)
+        found = self.classes.get(token) or self.classes.get(lasting_name(token))  # as states had it once
         if found is None and token.startswith("backtrader."):
             home, _, name = token.partition(":")
             module = sys.modules.get(home)
@@ -163,7 +166,7 @@ class Names:
 
     def function(self, token: str) -> Any:
         """Return the function of that token or None. Builtins of three modules are always there."""
-        found = self.functions.get(token)
+        found = self.functions.get(token) or self.functions.get(lasting_name(token))
         if found is None:
             home, _, name = token.partition(":")
             for library in LIBRARIES:

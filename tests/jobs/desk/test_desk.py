@@ -312,3 +312,29 @@ def test_the_desk_prints_nothing_and_reads_neither_arguments_nor_environment_nor
     for file in sorted((Path(__file__).parents[3] / "jobs" / "desk").glob("*.py")):
         text = file.read_text()
         assert [word for word in words if word in text] == [], file.name
+
+
+def test_resuming_a_disabled_bot_says_that_it_is_disabled(opened, database):
+    bot_id = insert_bot(database)
+    moves = moves_of(EVERYBODY, bot_id)
+    moves["stop"](opened)
+    (moved,) = moves["resume"](opened)
+    assert moved == Moved(
+        bot_id, Result.UNCHANGED, f"it is disabled and does not run: jobs start {bot_id} enables it"
+    )
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause"])
+def test_what_a_bot_holds_is_said_when_it_is_put_to_rest(opened, database, verb):
+    bot_id = insert_bot(database)
+    insert_bar(database, bot_id, 0, buying())
+    (moved,) = moves_of(EVERYBODY, bot_id)[verb](opened)
+    assert moved.result is Result.DONE
+    assert "it holds long" in moved.why
+
+
+def test_a_broker_that_nobody_knows_is_a_fault():
+    text = json.loads(config_text())
+    text["broker"] = {"type": "binanse", "trading_mode": "paper"}
+    (fault,) = check(json.dumps(text), HERE).faults
+    assert (fault.path, fault.found) == ("broker.type", '"binanse"')
