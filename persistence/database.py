@@ -34,7 +34,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from persistence.connect import (
@@ -46,6 +46,7 @@ from persistence.connect import (
 )
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
 from persistence.transaction import Dialect
+from strategies.secrecy import shown_url
 
 POOL_SIZE: Final = 5
 WRITES: Final = "onebar_writes"  # execution option of a connection: its transaction will write
@@ -118,13 +119,19 @@ def open_database(
 
     Raises ValueError for another kind of URL.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (
+        ArgumentError,
+        ValueError,
+    ) as exc:  # such as a port that is none: quoted, it may be half a password
+        raise ValueError(f"database URL {shown_url(url)!r} cannot be read") from exc
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return Database(url, _sqlite_engine(parsed, busy_timeout_ms), "sqlite", busy_timeout_ms)
     if backend == "postgresql":
         return Database(url, _postgres_engine(parsed, answer_timeout_s), "postgresql")
-    raise ValueError(f"database URL {parsed!r} must begin with sqlite:/// or postgresql://")
+    raise ValueError(f"database URL {shown_url(url)!r} must begin with sqlite:/// or postgresql://")
 
 
 def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
@@ -135,6 +142,7 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
         poolclass=sa.QueuePool,
         pool_size=POOL_SIZE,
         max_overflow=-1,
+        hide_parameters=True,  # an error would quote a configuration with its secrets
         connect_args={"timeout": busy_timeout_ms / 1_000, "check_same_thread": False},
     )
 
@@ -161,6 +169,7 @@ def _postgres_engine(url: URL, answer_timeout_s: float) -> sa.Engine:
         max_overflow=POOL_SIZE,
         pool_timeout=BUSY_TIMEOUT_MS / 1_000,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args=postgres_arguments(str(url.query.get("options", ""))),
     )
     bounded = bounded_connection_class(answer_timeout_s)

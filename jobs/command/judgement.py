@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.location import without_passwords
 from jobs.command.table import say
 from persistence.console import SchemaMissing
 from persistence.database_errors import DatabaseUnavailable, NoSuchBot
 from strategies.faults import InvalidConfig
+from strategies.secrecy import without_secrets
 
 ADVICE: Final = "scheduler doctor says how to mend it"
 WHICH: Final = "name it by --db, ONEBAR_DATABASE_URL or --config; jobs add and scheduler run make one"
@@ -34,7 +34,7 @@ def ending_of(program: str, action: Callable[[], int]) -> int:
             raise
         ending, lines = judgement
         for line in lines:
-            say(f"{program}: {without_passwords(line)}")
+            say(f"{program}: {without_secrets(line)}")
         return ending
     return code
 

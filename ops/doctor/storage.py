@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from jobs.command.location import without_password
 from ops.doctor.check import Check, fail, ok, warn
 from persistence.database import Database, open_database
 from persistence.database_errors import DatabaseUnavailable
 from persistence.schema.versions import HEAD, check
+from strategies.secrecy import shown_url
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"}
@@ -169,10 +169,10 @@ def _postgresql(url: str, opened: Database) -> Iterator[Check]:
             ).one()
     except DatabaseUnavailable as exc:
         mend = "does the server run, and does the URL name it? (psql with the same URL must work)"
-        yield fail("database", f"{without_password(url)}: {exc}", mend)
+        yield fail("database", f"{shown_url(url)}: {exc}", mend)
         return
     version, fsync, synchronous, standby, encoding, moment = found
-    yield ok("database", f"{without_password(url)}: PostgreSQL {version}")
+    yield ok("database", f"{shown_url(url)}: PostgreSQL {version}")
     if standby:
         yield fail("database", "the server is a read-only standby", "name the primary in the URL")
     if fsync != "on" or synchronous == "off":
