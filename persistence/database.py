@@ -23,12 +23,14 @@ what it would say next belongs to a transaction that nobody can name.
 | before COMMIT is sent | nothing of the transaction; the server or the WAL drops it |
 | after COMMIT was sent | all of it, as soon as the database has it; nothing if it never arrived |
 | while it waits for a turn or a lock | nothing: it had not begun to write |
+| lives on, its file deleted or replaced | nothing of it; it is told DatabaseMoved (`sqlite_file`) |
 | frozen in mid transaction | nothing: the server ends the session; on SQLite the others wait for its end |
 """
 
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -44,7 +46,14 @@ from persistence.connect import (
     bounded_connection_class,
     postgres_arguments,
 )
-from persistence.database_errors import CommitUnknown, DatabaseUnavailable, outcome_unknown, reason_to_wait
+from persistence.database_errors import (
+    CommitUnknown,
+    DatabaseMoved,
+    DatabaseUnavailable,
+    outcome_unknown,
+    reason_to_wait,
+)
+from persistence.sqlite_file import Identity, make_private
 from persistence.transaction import Dialect
 from strategies.secrecy import shown_url
 
@@ -64,6 +73,7 @@ class Database:
         # Whose turn it is to write in this process; PostgreSQL has writers side by side.
         self._writer = threading.Lock() if dialect == "sqlite" else None
         self._turn_timeout_s = turn_timeout_ms / 1_000
+        self._file: Identity | None = None  # since the first transaction, on SQLite
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -74,6 +84,8 @@ class Database:
         Raises DatabaseUnavailable.
         """
         with _translated(), self.engine.connect() as connection:
+            if self._file is None:
+                self._expect_file()
             yield connection
 
     @contextmanager
@@ -83,6 +95,7 @@ class Database:
         Raises DatabaseUnavailable (nothing was committed) or CommitUnknown.
         """
         with self._turn(), _translated(), self.engine.connect() as plain:
+            self._expect_file()
             connection = plain.execution_options(**{WRITES: True})
             transaction = connection.begin()
             try:
@@ -90,10 +103,29 @@ class Database:
             except BaseException:
                 _roll_back(transaction)
                 raise
+            try:
+                self._expect_file()
+            except DatabaseMoved:
+                _roll_back(transaction)
+                raise
             _commit(transaction)
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def moved(self) -> str | None:
+        """Say what has become of an SQLite file that was opened and is not there any more."""
+        return self._file.lost() if self._file else None
+
+    def _expect_file(self) -> None:
+        """Raise DatabaseMoved if this would be written to a file that nobody finds."""
+        if self.dialect == "sqlite" and self._file is None:
+            try:
+                self._file = Identity.of(Path(str(self.engine.url.database)))  # it is open by now
+            except OSError as exc:
+                raise DatabaseUnavailable(f"{exc.filename}: {exc.strerror}") from exc
+        if lost := self.moved():
+            raise DatabaseMoved(f"{lost}: nothing is written any more")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -137,6 +169,8 @@ def open_database(
 def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
     if url.database in {None, "", ":memory:"}:
         raise ValueError("a database in memory would not outlive the process: name a file, sqlite:///FILE")
+    if str(url.database).startswith("file:"):
+        raise ValueError("found a file: URI, allowed: the path of a file, sqlite:///FILE")
     engine = sa.create_engine(
         url.set(drivername="sqlite+pysqlite"),
         poolclass=sa.QueuePool,
@@ -145,6 +179,11 @@ def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
         hide_parameters=True,  # an error would quote a configuration with its secrets
         connect_args={"timeout": busy_timeout_ms / 1_000, "check_same_thread": False},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _private(dialect: object, record: object, args: object, arguments: object) -> None:
+        del dialect, record, args, arguments
+        make_private(Path(str(url.database)))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: object) -> None:

@@ -12,6 +12,10 @@ class DatabaseUnavailable(Exception):
     """Lost, locked, full or too slow. Nothing was committed. Retry later, beginning with a read."""
 
 
+class DatabaseMoved(DatabaseUnavailable):
+    """The SQLite file that is open was deleted or replaced: nothing may be written to it, by nobody, ever."""
+
+
 class CommitUnknown(DatabaseUnavailable):
     """COMMIT was sent and its answer lost: look the outcome up by key, such as (bot, version).
 

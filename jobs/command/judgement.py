@@ -10,6 +10,7 @@ from jobs.command.endings import CommandFailed, Ending
 from jobs.command.table import say
 from persistence.console import SchemaMissing
 from persistence.database_errors import DatabaseUnavailable, NoSuchBot
+from persistence.sqlite_file import RESTORE, is_damage
 from strategies.faults import InvalidConfig
 from strategies.secrecy import without_secrets
 
@@ -59,7 +60,8 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
         case _ if _unusable(error):
             # Such as a file of another kind, or an option that no server knows: the library says it best.
             reason = str(error).splitlines()[0]
-            ending, lines = Ending.UNREACHABLE, (f"the database cannot be used: {reason}", ADVICE)
+            advice = RESTORE if is_damage(getattr(error, "orig", None) or error) else ADVICE
+            ending, lines = Ending.UNREACHABLE, (f"the database cannot be used: {reason}", advice)
         case _:
             return None
     return ending, lines
