@@ -6,7 +6,9 @@ fault is reported at once.
 """
 
 import os
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,9 +19,11 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError
 
 from jobs.defaults import DATABASE_URL, DATABASES, SETTINGS_FILE, SETTLE_MS
 from strategies.faults import Fault, InvalidConfig, faults_of
+from strategies.secrecy import fault_of_url
 
 
 class Section(BaseModel):
@@ -29,12 +33,16 @@ class Section(BaseModel):
 def _known_database(url: str) -> str:
     if not url.startswith(DATABASES):
         raise ValueError("must begin with sqlite:/// or postgresql://")
+    if fault := fault_of_url(url):
+        raise ValueError(fault)
     return url
 
 
 class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_known_database)] = Field(
-        default=DATABASE_URL, description="SQLite file or PostgreSQL server that holds everything."
+        default=DATABASE_URL,
+        repr=False,
+        description="SQLite file or PostgreSQL server that holds everything.",
     )
 
 
@@ -129,8 +137,25 @@ def load_settings(file: Path | None = None) -> Settings:
     except tomllib.TOMLDecodeError as exc:
         raise InvalidConfig((Fault(str(chosen), "unreadable TOML", str(exc)),)) from exc
     except ValidationError as exc:
-        raise InvalidConfig(faults_of(exc)) from exc
+        raise InvalidConfig(tuple(map(_told, faults_of(exc)))) from None  # its text quotes what it was given
+    except SettingsError as exc:
+        # A section as a whole, ONEBAR_DATABASE=postgresql://...: what stands in it is not shown.
+        raise InvalidConfig((_misnamed(exc),)) from None
     return _anchored(settings, chosen.resolve().parent)
+
+
+def _told(fault: Fault) -> Fault:
+    """Show of a database's URL its scheme: a typing error may have put its password anywhere."""
+    if fault.path != "database.url" or not fault.found.startswith('"'):
+        return fault
+    scheme = re.match(r'"[A-Za-z][A-Za-z0-9+.-]*:/*', fault.found)
+    return replace(fault, found=f'{scheme[0]}..."' if scheme else "text without a scheme")
+
+
+def _misnamed(error: SettingsError) -> Fault:
+    named = re.search(r'field "(\w+)"', str(error))
+    variable = f"ONEBAR_{named[1].upper()}" if named else "ONEBAR_..."
+    return Fault(f"environment {variable}", "text", f"one variable for each key, such as {variable}__KEY")
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:

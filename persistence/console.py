@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from persistence.connect import (
     ANSWER_TIMEOUT_S,
@@ -24,6 +24,7 @@ from persistence.connect import (
 from persistence.database_errors import CommitUnknown, DatabaseUnavailable, named, outcome_unknown
 from persistence.text import read_text
 from persistence.transaction import Dialect, Transaction
+from strategies.secrecy import shown_url
 
 
 class SchemaMissing(Exception):
@@ -142,7 +143,7 @@ class Console:
 
 def _sqlite(url: str) -> sqlite3.Connection:
     if not url.startswith(SQLITE):
-        raise ValueError(f"database URL {url!r} must begin with {SQLITE} or postgresql://")
+        raise ValueError(f"database URL {shown_url(url)!r} must begin with {SQLITE} or postgresql://")
     file = Path(unquote(url.removeprefix(SQLITE).partition("?")[0]))
     if not file.is_file():  # sqlite3 would make it
         raise DatabaseUnavailable(f"there is no database file {file}")
@@ -160,8 +161,7 @@ def _sqlite(url: str) -> sqlite3.Connection:
 def _postgresql(url: str) -> Any:
     scheme, _, rest = url.partition("://")
     if scheme.partition("+")[0] != "postgresql":
-        shown = urlsplit(url)
-        raise ValueError(f"database URL {shown.scheme}://... must begin with {SQLITE} or postgresql://")
+        raise ValueError(f"database URL {shown_url(url)!r} must begin with {SQLITE} or postgresql://")
     return bounded_connection_class(ANSWER_TIMEOUT_S).connect(f"postgresql://{rest}", **postgres_arguments())
 
 

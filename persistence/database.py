@@ -25,18 +25,20 @@ is thrown away: what it would say next belongs to a transaction that nobody can 
 | before COMMIT is sent | nothing of the transaction; the server or the WAL drops it |
 | after COMMIT was sent | all of it, as soon as the database has it; nothing if it never arrived |
 | while it waits for a turn or a lock | nothing: it had not begun to write |
+| lives on, its file deleted or replaced | nothing of it; it is told DatabaseMoved (`sqlite_file`) |
 | frozen in mid transaction | nothing: the server ends the session; on SQLite the others wait for its end |
 """
 
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from persistence.connect import (
@@ -51,13 +53,16 @@ from persistence.connect import (
 from persistence.database_errors import (
     CommitUnknown,
     DatabaseFault,
+    DatabaseMoved,
     DatabaseUnavailable,
     named,
     outcome_unknown,
 )
 from persistence.leases import Fence, assert_held
+from persistence.sqlite_file import Identity, make_private
 from persistence.text import read_text
 from persistence.transaction import Dialect
+from strategies.secrecy import shown_url
 
 POOL_SIZE: Final = 5
 WRITES: Final = "onebar_writes"  # execution option of a connection: its transaction will write
@@ -75,6 +80,7 @@ class Database:
         # Whose turn it is to write in this process; PostgreSQL has writers side by side.
         self._writer = threading.Lock() if dialect == "sqlite" else None
         self._turn_timeout_s = turn_timeout_ms / 1_000
+        self._file: Identity | None = None  # since the first transaction, on SQLite
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -85,6 +91,8 @@ class Database:
         Raises DatabaseUnavailable.
         """
         with self._translated(), self.engine.connect() as connection:
+            if self._file is None:
+                self._expect_file()
             yield connection
 
     @contextmanager
@@ -96,6 +104,7 @@ class Database:
         Raises DatabaseUnavailable (nothing was committed), CommitUnknown or LeaseLost.
         """
         with self._turn(), self._translated(), self.engine.connect() as plain:
+            self._expect_file()
             connection = plain.execution_options(**{WRITES: True})
             transaction = connection.begin()
             try:
@@ -105,10 +114,29 @@ class Database:
             except BaseException:
                 _roll_back(transaction)
                 raise
+            try:
+                self._expect_file()
+            except DatabaseMoved:
+                _roll_back(transaction)
+                raise
             _commit(transaction)
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def moved(self) -> str | None:
+        """Say what has become of an SQLite file that was opened and is not there any more."""
+        return self._file.lost() if self._file else None
+
+    def _expect_file(self) -> None:
+        """Raise DatabaseMoved if this would be written to a file that nobody finds."""
+        if self.dialect == "sqlite" and self._file is None:
+            try:
+                self._file = Identity.of(Path(str(self.engine.url.database)))  # it is open by now
+            except OSError as exc:
+                raise DatabaseUnavailable(f"{exc.filename}: {exc.strerror}") from exc
+        if lost := self.moved():
+            raise DatabaseMoved(f"{lost}: nothing is written any more")
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -146,25 +174,39 @@ def open_database(
 
     Raises ValueError for another kind of URL.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (
+        ArgumentError,
+        ValueError,
+    ) as exc:  # such as a port that is none: quoted, it may be half a password
+        raise ValueError(f"database URL {shown_url(url)!r} cannot be read") from exc
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return Database(url, _sqlite_engine(parsed, busy_timeout_ms), "sqlite", busy_timeout_ms)
     if backend == "postgresql":
         return Database(url, _postgres_engine(parsed, answer_timeout_s), "postgresql")
-    raise ValueError(f"database URL {parsed!r} must begin with sqlite:/// or postgresql://")
+    raise ValueError(f"database URL {shown_url(url)!r} must begin with sqlite:/// or postgresql://")
 
 
 def _sqlite_engine(url: URL, busy_timeout_ms: int) -> sa.Engine:
     if url.database in {None, "", ":memory:"}:
         raise ValueError("a database in memory would not outlive the process: name a file, sqlite:///FILE")
+    if str(url.database).startswith("file:"):
+        raise ValueError("found a file: URI, allowed: the path of a file, sqlite:///FILE")
     engine = sa.create_engine(
         url.set(drivername="sqlite+pysqlite"),
         poolclass=sa.QueuePool,
         pool_size=POOL_SIZE,
         max_overflow=-1,
+        hide_parameters=True,  # an error would quote a configuration with its secrets
         connect_args={"timeout": busy_timeout_ms / 1_000, "check_same_thread": False},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _private(dialect: object, record: object, args: object, arguments: object) -> None:
+        del dialect, record, args, arguments
+        make_private(Path(str(url.database)))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: object) -> None:
@@ -193,6 +235,7 @@ def _postgres_engine(url: URL, answer_timeout_s: float) -> sa.Engine:
         connect_args=postgres_arguments(
             str(url.query.get("options", "")), str(url.query.get("application_name", NAME))
         ),
+        hide_parameters=True,
     )
     bounded = bounded_connection_class(answer_timeout_s)
 

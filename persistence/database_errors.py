@@ -28,6 +28,10 @@ class DatabaseFault(DatabaseUnavailable):
     """
 
 
+class DatabaseMoved(DatabaseUnavailable):
+    """The SQLite file that is open was deleted or replaced: nothing may be written to it, by nobody, ever."""
+
+
 class CommitUnknown(DatabaseUnavailable):
     """COMMIT was sent and its answer lost: look the outcome up by key, such as (bot, version).
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_orig
 import annotated_types
 from pydantic import BaseModel
 
-from strategies.faults import Fault, choice_of, shown
+from strategies.faults import Fault, choice_of, found_in, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ def faults_in(
     for fault in error.errors(include_url=False):
         loc = tuple(map(str, fault["loc"]))
         path = ".".join((names or {}).get(part, part) for part in loc)
-        found = "nothing" if fault["type"] == "missing" else shown(fault["input"])
+        found = found_in(fault["type"], fault["input"])
         context = fault.get("ctx", {})
         allowed = str(context["error"]) if "error" in context else _allowed_at(model, loc)
         faults.append(Fault(prefix + path, found, allowed))

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from strategies.config import custom_faults
 from strategies.custom import CustomStrategy
-from strategies.faults import Fault, InvalidConfig, choice_of, shown
+from strategies.faults import Fault, InvalidConfig, choice_of, shown, shown_unknown
 from strategies.field_words import faults_in
 from strategies.mixins import BUILT_IN, EntryMixin, ExitMixin
 from strategies.plugins import BrokenPlugin, UnknownPlugin, load_class, references_in, stamp_of
@@ -229,7 +229,7 @@ def declared_faults(code: type[Any], parameters: Mapping[str, Any]) -> tuple[Fau
     for name, value in parameters.items():
         path = f"strategy.parameters.{name}"
         if name not in declared:
-            faults.append(Fault(path, shown(value), choice_of(declared, name)))
+            faults.append(Fault(path, shown_unknown(value), choice_of(declared, name)))
         elif wanted := _mismatch(declared[name], value):
             faults.append(Fault(path, shown(value), f"{wanted}; the default is {shown(declared[name])}"))
     return tuple(faults)

@@ -24,6 +24,7 @@ from persistence import bots, notifications
 from persistence.bots import Bot
 from persistence.database import Database
 from persistence.leases import Fence
+from strategies.secrecy import secrets_in, without_secrets
 
 
 def charge(
@@ -42,7 +43,9 @@ def charge(
         return {}
     with database.write(fence) as connection:
         charged = {}
-        for bot, failure in failures:
+        for bot, told in failures:
+            # What a strategy or a driver raises may quote what it was given.
+            failure = replace(told, message=without_secrets(told.message, *secrets_in(bot.config)))
             settled = _settled(bot, failure, service, now_ms)
             stopped = settled.retry_at_ms is None
             bots.record_failure(

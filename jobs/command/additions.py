@@ -11,19 +11,24 @@ from typing import Any, Final
 from jobs.command.account import actor
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.formats import put_documents
-from jobs.command.location import database_url, expect_url, now_ms, opened, without_password
+from jobs.command.location import database_url, expect_url, now_ms, opened
 from jobs.command.table import as_csv, put, say
 from jobs.desk.adding import Columns
 from jobs.desk.adding import add as add_bots
 from jobs.desk.checking import Checked, Installation, check
 from jobs.desk.editing import EditedMeanwhile
 from jobs.desk.editing import edit as edit_bot
-from jobs.desk.outline import HIDDEN, masked
+from jobs.desk.outline import masked
+from jobs.regular_file import NotRegular, open_regular
 from jobs.settings import load_settings
 from persistence import schema
+from strategies import secrecy
 from strategies.faults import Fault, InvalidConfig
+from strategies.secrecy import shown_url
+from strategies.strict_json import MAX_CHARACTERS
 
 STANDARD_INPUT: Final = "-"
+MOST_BYTES: Final = 4 * MAX_CHARACTERS + 3  # in UTF-8, with its mark in front
 PLAIN_TEXT: Final = frozenset({"schedule", "description"})
 
 
@@ -110,7 +115,7 @@ def _wish(text: str) -> tuple[str, object]:
 def _hidden(path: str, value: object) -> object:
     """Return the value as it may be shown, which the names of its field and of those in it decide."""
     shown = masked(json.dumps({path: value}))
-    return shown[path] if isinstance(shown, dict) else HIDDEN
+    return shown[path] if isinstance(shown, dict) else secrecy.HIDDEN
 
 
 def _checked(
@@ -131,14 +136,26 @@ def _checked(
 def _read_text(file: str) -> str:
     """Read a file, or standard input for `-`. Raises CommandFailed, and InvalidConfig for what is no text."""
     try:
-        raw = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+        raw = _read_bytes(file)
     except OSError as exc:
         raise CommandFailed(Ending.FAILED, f"{file}: {exc.strerror or exc}") from exc
+    except NotRegular as exc:
+        raise CommandFailed(Ending.FAILED, f"{file}: {exc}", f"a pipe is read as {STANDARD_INPUT}") from exc
+    if len(raw) > MOST_BYTES:
+        raise InvalidConfig((Fault("(all)", "more", f"at most {MOST_BYTES:,} bytes"),))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         found = f"a byte {raw[exc.start]:#04x} at position {exc.start}"
         raise InvalidConfig((Fault("(all)", found, "JSON in UTF-8"),)) from exc
+
+
+def _read_bytes(file: str) -> bytes:
+    """Read what may be a configuration, and one byte more of what is too large for one."""
+    if file == STANDARD_INPUT:
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
+    with open_regular(Path(file)) as opened_file:
+        return opened_file.read(MOST_BYTES + 1)
 
 
 def _prepare_tables(url: str) -> None:
@@ -150,7 +167,7 @@ def _prepare_tables(url: str) -> None:
         return
     findings = schema.check(url)
     if findings:
-        raise CommandFailed(Ending.FAILED, f"{without_password(url)}: {'; '.join(findings)}")
+        raise CommandFailed(Ending.FAILED, f"{shown_url(url)}: {'; '.join(findings)}")
 
 
 def _installation(file: Path | None) -> Installation:

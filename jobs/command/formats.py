@@ -8,6 +8,7 @@ from typing import Any
 from jobs.command.documents import document
 from jobs.command.endings import Ending
 from jobs.command.table import as_csv, as_json, as_json_lines, put
+from strategies.plain_text import visible
 
 
 def put_documents(
@@ -23,7 +24,7 @@ def put_documents(
     elif arguments.format == "jsonl":
         put(as_json_lines(documents))
     elif arguments.format == "name":
-        put("\n".join(str(row[name]) for row in documents))
+        put("\n".join(visible(str(row[name])) for row in documents))
     else:
         fields = list(documents[0]) if documents else []
         cells = [[_cell(row[field]) for field in fields] for row in documents]

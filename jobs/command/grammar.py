@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jobs.command.endings import Ending
+from strategies.plain_text import visible
+from strategies.secrecy import without_secrets
 
 
 class Grammar(argparse.ArgumentParser):
@@ -34,7 +36,8 @@ class Grammar(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage()
-        self.exit(Ending.USAGE, f"{self.prog}: {message}{self._proposal(message)}\n")
+        said = visible(without_secrets(message))
+        self.exit(Ending.USAGE, f"{self.prog}: {said}{self._proposal(message)}\n")
 
     def print_usage(self, file: Any = None) -> None:
         """Usage is talk: to stderr unless somebody asked for it."""

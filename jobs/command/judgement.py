@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.location import without_passwords
 from jobs.command.table import say
 from persistence.console import SchemaMissing
 from persistence.database_errors import DatabaseFault, DatabaseUnavailable, NoSuchBot
+from persistence.sqlite_file import RESTORE, is_damage
 from strategies.faults import InvalidConfig
+from strategies.secrecy import without_secrets
 
 ADVICE: Final = "scheduler doctor says how to mend it"
 WHICH: Final = "name it by --db, ONEBAR_DATABASE_URL or --config; jobs add and scheduler run make one"
@@ -34,7 +35,7 @@ def ending_of(program: str, action: Callable[[], int]) -> int:
             raise
         ending, lines = judgement
         for line in lines:
-            say(f"{program}: {without_passwords(line)}")
+            say(f"{program}: {without_secrets(line)}")
         return ending
     return code
 
@@ -59,7 +60,8 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
         case _ if _unusable(error):
             # Such as a file of another kind, or an option that no server knows: the library says it best.
             reason = str(error).splitlines()[0]
-            ending, lines = Ending.UNREACHABLE, (f"the database cannot be used: {reason}", ADVICE)
+            advice = RESTORE if is_damage(getattr(error, "orig", None) or error) else ADVICE
+            ending, lines = Ending.UNREACHABLE, (f"the database cannot be used: {reason}", advice)
         case _:
             return None
     return ending, lines

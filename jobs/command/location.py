@@ -6,19 +6,16 @@ Precedence as in jobs/settings.py: `--db`, then `ONEBAR_DATABASE_URL`, then
 
 import argparse
 import os
-import re
 import time
 import tomllib
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
 from jobs.command.endings import CommandFailed, Ending
 from jobs.defaults import DATABASE_URL, DATABASES, SETTINGS_FILE, SETTLE_MS
-from jobs.desk.outline import HIDDEN
+from jobs.regular_file import NotRegular, open_regular
 from persistence.console import Console
-
-PASSWORD_OPTION: Final = re.compile(r"(?<=password=)[^&]*", re.IGNORECASE)
+from strategies.secrecy import fault_of_url, shown_url
 
 
 def database_url(db: str | None, config: Path | None) -> str:
@@ -40,31 +37,13 @@ def opened(arguments: argparse.Namespace) -> Console:
 def expect_url(url: str) -> None:
     """Raise CommandFailed (usage) for what no database could be at."""
     if not url.startswith(DATABASES):
-        raise CommandFailed(
-            Ending.USAGE, f"{without_password(url)!r} begins with none of {', '.join(DATABASES)}"
-        )
-    try:
-        urlsplit(url).port  # noqa: B018 - looked at for its error
-    except ValueError as exc:
-        raise CommandFailed(Ending.USAGE, f"{without_password(url)!r} is no URL: {exc}") from exc
+        raise CommandFailed(Ending.USAGE, f"{shown_url(url)!r} begins with none of {', '.join(DATABASES)}")
+    if fault := fault_of_url(url):
+        raise CommandFailed(Ending.USAGE, f"{shown_url(url)!r} is no URL: {fault}")
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def without_password(url: str) -> str:
-    """Return the URL as it may be shown: what stands between `:` and `@` is a secret."""
-    scheme, separator, rest = url.partition("://")
-    account, at, host = rest.rpartition("@")
-    user, colon, _ = account.partition(":")
-    shown = f"{user}:{HIDDEN}@{host}" if at and colon else rest
-    return f"{scheme}{separator}{PASSWORD_OPTION.sub(HIDDEN, shown)}"
-
-
-def without_passwords(text: str) -> str:
-    """Return a message of a database library without the passwords of the URLs that it quotes."""
-    return re.sub(r"\w+://[^\s\"']+", lambda found: without_password(found[0]), text)
 
 
 def settle_ms(config: Path | None) -> int:
@@ -81,8 +60,10 @@ def _setting(config: Path | None, section: str, key: str, default: object) -> An
     if config is None and not chosen.is_file():
         return default
     try:
-        with chosen.open("rb") as file:
+        with open_regular(chosen) as file:
             found = tomllib.load(file).get(section)
+    except NotRegular as exc:
+        raise CommandFailed(Ending.USAGE, f"{chosen}: {exc}") from exc
     except FileNotFoundError as exc:
         raise CommandFailed(Ending.USAGE, f"{chosen}: no such file") from exc
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:

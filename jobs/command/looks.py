@@ -1,7 +1,6 @@
 """Commands that only look: list, show, trades, history."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,11 +21,12 @@ from jobs.command.listing import (
 )
 from jobs.command.location import now_ms, opened, settle_ms
 from jobs.command.moments import Style, exact, parse_moment, shown, span
-from jobs.command.table import Column, aligned, colored, put, say
+from jobs.command.table import Column, aligned, as_json, colored, put, say
 from jobs.desk import looking
 from jobs.desk.looking import Timing, state_of
 from jobs.desk.outline import outline
 from persistence.rows import Overview
+from strategies.plain_text import visible
 
 
 def list_bots(arguments: argparse.Namespace) -> int:
@@ -99,7 +99,8 @@ def _bot_table(bots: Sequence[Overview], arguments: argparse.Namespace, timing: 
 def _put_table(
     arguments: argparse.Namespace, columns: Sequence[Column], rows: Sequence[Sequence[str]]
 ) -> None:
-    put(aligned(columns, rows, headers=arguments.headers, color=colored(sys.stdout)))
+    color = colored(sys.stdout)
+    put(aligned(columns, rows, headers=arguments.headers, color=color), tinted=color)
 
 
 def _page(whole: Mapping[str, Any], now: int, style: Style) -> str:
@@ -111,7 +112,7 @@ def _page(whole: Mapping[str, Any], now: int, style: Style) -> str:
     ]
     lines += [["position", " ".join(map(str, position.values()))] for position in whole["positions"]]
     config = whole["config"]
-    text = config if isinstance(config, str) else json.dumps(config, indent=2, ensure_ascii=False)
+    text = visible(config) if isinstance(config, str) else as_json(config)
     return f"{aligned((Column(''), Column('')), lines, headers=False)}\nconfig\n{text}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
-from persistence.text import storable
+from strategies.plain_text import for_spreadsheet, visible, visible_json
 
 FORMATS: Final = ("table", "wide", "json", "jsonl", "csv", "name")
 
@@ -34,7 +34,7 @@ def aligned(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, headers: bool = True, color: bool = False
 ) -> str:
     """Align cells with two spaces between them; a cell's line breaks and control characters are shown."""
-    cells = [[_printable(cell) for cell in row] for row in rows]
+    cells = [[visible(cell) for cell in row] for row in rows]
     lines = [[column.title for column in columns], *cells] if headers else cells
     widths = [max((len(line[at]) for line in lines), default=0) for at in range(len(columns))]
     text = []
@@ -48,35 +48,33 @@ def aligned(
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]], *, headers: bool = True) -> str:
+    """Write rows for programs and spreadsheets, which compute what a text may not make them compute."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if headers:
         writer.writerow(columns)
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    writer.writerows(["" if cell is None else for_spreadsheet(cell) for cell in row] for row in rows)
     return out.getvalue().rstrip("\n")
 
 
 def as_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, indent=2)
+    return visible_json(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def as_json_lines(documents: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in documents)
+    lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in documents)
+    return "\n".join(map(visible_json, lines))
 
 
 def say(text: str) -> None:
     """Talk goes to stderr, so that stdout is data only."""
-    print(storable(text), file=sys.stderr)
+    print(visible(text, keep="\n"), file=sys.stderr)
 
 
-def put(text: str) -> None:
+def put(text: str, *, tinted: bool = False) -> None:
+    """Write data to stdout. Text that is not `tinted` by us, cell by cell, can do nothing but show."""
     if text:
-        print(storable(text))
-
-
-def _printable(cell: str) -> str:
-    # A name from a row must not move the cursor or hide the next row.
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in cell)
+        print(text if tinted else visible(text, keep="\n"))
 
 
 def _tinted(word: str, padded: str, *, color: bool) -> str:

@@ -1,16 +1,13 @@
 """What a list shows of a bot's configuration, read without validating it: the row may be broken."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any
 
+from strategies import secrecy
 from strategies.values import interval_ms
-
-_SECRET: Final = re.compile(r"secret|password|passphrase|token|api_?key|private_?key", re.IGNORECASE)
-HIDDEN: Final = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +42,9 @@ def outline(config: str) -> Outline:
 def masked(config: str) -> object:
     """Return the configuration as data, with the values of secrets hidden; text if it is no JSON."""
     try:
-        return _masked(json.loads(config))
+        return secrecy.masked(json.loads(config))
     except (ValueError, RecursionError):
-        return config
-
-
-def _masked(value: object) -> object:
-    if isinstance(value, dict):
-        return {
-            key: HIDDEN if _SECRET.search(key) and held not in (None, "") else _masked(held)
-            for key, held in value.items()
-        }
-    if isinstance(value, list):
-        return [_masked(item) for item in value]
-    return value
+        return secrecy.without_secrets(config)
 
 
 def _parsed(config: str) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ no bar refuses the whole file, with its line number, because nobody can know wha
 
 import math
 import os
-import stat
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Final
 
 from jobs.markets.port import MOST_BARS, MarketRefused, MarketUnavailable
 from jobs.markets.soundness import unsound
+from jobs.regular_file import NotRegular, open_regular
 from strategies.values import Bar, interval_ms
 
 COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
@@ -65,10 +65,8 @@ class CsvMarket:
 
     def _table(self) -> _Table:
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 info = os.fstat(file.fileno())
-                if not stat.S_ISREG(info.st_mode):
-                    raise MarketRefused(f"{self.path}: not a regular file")
                 key = (info.st_ino, info.st_mtime_ns, info.st_size)
                 if self._parsed is not None and self._parsed[0] == key:
                     return self._parsed[1]
@@ -77,6 +75,8 @@ class CsvMarket:
                         f"{self.path}: found {info.st_size} bytes, allowed: up to {MOST_BYTES}"
                     )
                 content = file.read()
+        except NotRegular as exc:
+            raise MarketRefused(f"{self.path}: {exc}") from exc
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as exc:
             raise MarketRefused(f"{self.path}: {exc.strerror}") from exc
         except OSError as exc:

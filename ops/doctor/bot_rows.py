@@ -1,6 +1,5 @@
 """What the doctor finds out about strategies and bots: code that loads, rows that could run."""
 
-import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from ops.doctor.check import Check, fail, ok, warn
 from persistence.bots import Bot, all_bots
 from persistence.database import Database
 from persistence.ledger.steps import load
+from strategies.secrecy import without_secrets
 
 MOST_SHOWN: Final = 20
 MOST_EXAMINED: Final = 500  # a look builds the strategy once, some ms
-PASSWORD: Final = re.compile(r"^\s*url\s*=.*(?:://[^/\s]*:[^@\s]+@|password=)", re.MULTILINE)
 
 
 def plugins(settings: Settings) -> Iterator[Check]:
@@ -103,6 +102,10 @@ def _impossible(bots: tuple[Bot, ...], database: Database) -> Iterator[Check]:
         yield fail(f"bot {bot_id}", f"this cannot be: {why}", f"then: jobs resume {bot_id}")
 
 
+def _holds_secrets(text: str) -> bool:
+    return without_secrets(text) != text
+
+
 def settings_file(path: Path) -> Iterator[Check]:
     """Look at who may read and change scheduler.toml."""
     if sys.platform == "win32" or not path.is_file():
@@ -112,7 +115,7 @@ def settings_file(path: Path) -> Iterator[Check]:
         yield fail(
             "permissions", f"{path} has mode {mode:o}: everybody may change it", f"run: chmod o-w {path}"
         )
-    elif mode & stat.S_IROTH and PASSWORD.search(path.read_text(encoding="utf-8", errors="replace")):
+    elif mode & stat.S_IROTH and _holds_secrets(path.read_text(encoding="utf-8", errors="replace")):
         yield warn(
             "permissions", f"{path} holds a password and everybody may read it", f"run: chmod o-r {path}"
         )

@@ -1,13 +1,13 @@
 """The doctor's round: which checks in which order, and how they are told."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 from jobs.command.endings import Ending
+from jobs.command.table import as_json as json_text
 from jobs.command.table import colored, put
 from jobs.defaults import SETTINGS_FILE
 from jobs.settings import DatabaseSettings, Settings, load_settings
@@ -19,6 +19,8 @@ from ops.doctor.running_service import service_check
 from persistence.database import open_database
 from persistence.database_errors import DatabaseUnavailable
 from strategies.faults import InvalidConfig
+from strategies.plain_text import visible
+from strategies.secrecy import without_secrets
 
 SIGNS: Final = {Mark.OK: "✓", Mark.WARN: "!", Mark.FAIL: "✗"}
 PLAIN_SIGNS: Final = {Mark.OK: "ok", Mark.WARN: "warn", Mark.FAIL: "FAIL"}
@@ -50,19 +52,28 @@ def examine(config: Path | None, db: str | None) -> Iterator[Check]:
 
 
 def report(checks: Iterator[Check], *, as_json: bool) -> int:
-    """Print the checks, one a line, and return the exit code: 1 if any failed."""
+    """Print the checks, one a line, and return the exit code: 1 if any failed.
+
+    What they found comes from rows, files and drivers: it is shown without secrets and does nothing.
+    """
+    checks = map(_shown, checks)
     if as_json:
         found = tuple(checks)
         document = {"schema": "doctor/v1", "checks": [asdict(check) for check in found]}
-        put(json.dumps(document, ensure_ascii=False, indent=2))
+        put(json_text(document))
         return _ending(found)
     color = colored(sys.stdout)
     seen = []
     for check in checks:
         seen.append(check)
-        put(_line(check, color=color))
+        put(_line(check, color=color), tinted=color)
         sys.stdout.flush()
     return _ending(seen)
+
+
+def _shown(check: Check) -> Check:
+    finding, mend = (visible(without_secrets(text)) for text in (" ".join(check.finding.split()), check.mend))
+    return replace(check, finding=finding, mend=mend)
 
 
 def _ending(checks: Sequence[Check]) -> int:
@@ -71,8 +82,7 @@ def _ending(checks: Sequence[Check]) -> int:
 
 def _line(check: Check, *, color: bool) -> str:
     sign = f"{COLORS[check.mark]}{SIGNS[check.mark]}\x1b[0m" if color else f"{PLAIN_SIGNS[check.mark]:<4}"
-    finding = " ".join(check.finding.split())
-    line = f"{sign} {check.name:<14} {finding}"
+    line = f"{sign} {check.name:<14} {check.finding}"
     return f"{line}; {check.mend}" if check.mend else line
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from jobs.command.location import without_password
 from ops.doctor.check import Check, fail, ok, warn
 from persistence.database import Database, open_database
 from persistence.database_errors import DatabaseUnavailable
 from persistence.schema.versions import HEAD, check
+from persistence.sqlite_file import RESTORE, damage
+from strategies.secrecy import shown_url
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs"}
@@ -22,7 +23,6 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 MOUNTS: Final = Path("/proc/mounts")
 ROOM_TO_WORK: Final = 100 * 2**20  # bytes; below it the next checkpoint of the WAL may fail
 ROOM_TO_REST: Final = 2**30
-QUICK_CHECK_UP_TO: Final = 256 * 2**20  # bytes; a larger file would take minutes
 CLOCK_SLACK_S: Final = 2.0
 UPGRADE: Final = "run: scheduler db upgrade"
 
@@ -48,12 +48,12 @@ def _sqlite(url: str, opened: Database) -> Iterator[Check]:
         return
     yield _permissions(path)
     try:
-        damage = _damage(path)
+        found = damage(path)
     except sqlite3.Error as exc:
-        yield fail("database", f"{path}: {exc}", "is it an SQLite file? restore a backup if it should be")
+        yield fail("database", f"{path}: {exc}", f"is it an SQLite file? {RESTORE}")
         return
-    if damage:
-        yield fail("database", f"{path} is damaged: {damage}", "stop the service and restore a backup")
+    if found:
+        yield fail("database", f"{path} is damaged: {found}", RESTORE)
         return
     yield ok("database", str(path))
     yield from _tables(url)
@@ -117,20 +117,6 @@ def _permissions(path: Path) -> Check:
     return ok("permissions", finding)
 
 
-def _damage(path: Path) -> str:
-    """Return what SQLite finds wrong with a file of moderate size; "" for nothing."""
-    # mode=ro: looking must not make a file, nor a WAL beside it.
-    connection = sqlite3.connect(f"file:{path.as_posix()}?mode=ro", uri=True)
-    try:
-        if path.stat().st_size > QUICK_CHECK_UP_TO:
-            connection.execute("PRAGMA schema_version").fetchone()
-            return ""
-        (first,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    finally:
-        connection.close()
-    return "" if first == "ok" else str(first)
-
-
 def _tables(url: str) -> Iterator[Check]:
     findings = check(url)
     for finding in findings:
@@ -169,10 +155,10 @@ def _postgresql(url: str, opened: Database) -> Iterator[Check]:
             ).one()
     except DatabaseUnavailable as exc:
         mend = "does the server run, and does the URL name it? (psql with the same URL must work)"
-        yield fail("database", f"{without_password(url)}: {exc}", mend)
+        yield fail("database", f"{shown_url(url)}: {exc}", mend)
         return
     version, fsync, synchronous, standby, encoding, moment = found
-    yield ok("database", f"{without_password(url)}: PostgreSQL {version}")
+    yield ok("database", f"{shown_url(url)}: PostgreSQL {version}")
     if standby:
         yield fail("database", "the server is a read-only standby", "name the primary in the URL")
     if fsync != "on" or synchronous == "off":

@@ -27,6 +27,7 @@ from jobs.settings import Settings, load_settings
 from jobs.signals import signals_to
 from persistence import schema
 from persistence.console import Console
+from persistence.sqlite_file import private
 from scheduler.command.demo_screen import read_scene, screen
 
 ROOT: Final = Path(__file__).parents[2]
@@ -160,7 +161,7 @@ def service(folder: Path, config: Path) -> "Iterator[subprocess.Popen[bytes]]":
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ONEBAR_")}
     path = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "scheduler.command", "run", "--config", str(config)]
-    with (folder / "service.log").open("ab") as log:
+    with open(folder / "service.log", "ab", opener=private) as log:
         # A session of its own: Ctrl-C is ours to pass on, once.
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
             command,

@@ -16,6 +16,7 @@ from jobs.desk.looking import state_of
 from jobs.desk.outline import outline
 from persistence.console import Console
 from persistence.rows import Overview
+from strategies.plain_text import visible
 
 LINE_EVERY_S: Final = 2.0
 NEWS: Final = 8
@@ -95,7 +96,7 @@ def _picture(scene: Scene) -> Any:
         cells = [Text(cell) for cell in row]
         cells[4].stylize(STATE_STYLES.get(row[4], ""))
         table.add_row(*cells)
-    news = [Text(text, style="dim") for _, text in scene.news]
+    news = [Text(visible(text), style="dim") for _, text in scene.news]
     return Group(table, Text(), *news)
 
 
@@ -106,9 +107,9 @@ def _rows(scene: Scene) -> list[list[str]]:
         rows.append(
             [
                 str(overview.bot.id),
-                seen.name,
-                seen.symbol,
-                seen.interval,
+                visible(seen.name),
+                visible(seen.symbol),
+                visible(seen.interval),
                 state_of(overview.bot),
                 bar_name(overview.last_bar, scene.now, "relative"),
                 str(overview.version),

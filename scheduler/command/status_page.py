@@ -1,6 +1,5 @@
 """`scheduler status`: the state of the service and of all bots on one screen, and as an exit code."""
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from jobs.command.endings import CommandFailed, Ending
-from jobs.command.location import without_password
 from jobs.command.moments import dated, span
 from jobs.command.table import Column, aligned, put
+from jobs.command.table import as_json as json_text
 from jobs.desk import Actor, list_bots
 from jobs.desk.looking import Timing, state_of
 from jobs.desk.outline import outline
@@ -20,6 +19,7 @@ from ops.health import ServiceStatus, read_status
 from persistence import schema
 from persistence.console import Console
 from persistence.rows import Overview
+from strategies.secrecy import shown_url
 
 
 def print_status(settings: Settings, *, as_json: bool) -> int:
@@ -33,7 +33,7 @@ def print_status(settings: Settings, *, as_json: bool) -> int:
     counts = summary(bots, timing)
     if as_json:
         document = {"schema": "status/v1", "service": status.as_json(), "bots": counts}
-        put(json.dumps(document, indent=2, ensure_ascii=False))
+        put(json_text(document))
     else:
         put(_page(status, settings, counts, now))
     return _ending(status)
@@ -46,7 +46,7 @@ def expect_tables(url: str) -> None:
         advice = "scheduler run makes it, or: scheduler db upgrade"
         raise CommandFailed(Ending.UNREACHABLE, f"there is no database file {parsed.database}", advice)
     if findings := schema.check(url):
-        raise CommandFailed(Ending.FAILED, f"{without_password(url)}: {'; '.join(findings)}")
+        raise CommandFailed(Ending.FAILED, f"{shown_url(url)}: {'; '.join(findings)}")
 
 
 def summary(bots: tuple[Overview, ...], timing: Timing) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _page(status: ServiceStatus, settings: Settings, counts: dict[str, Any], now
         ["started", dated(status.started_at, now)],
         ["heartbeat", dated(status.heartbeat_at, now)],
         ["standbys", str(status.standbys)],
-        ["database", without_password(settings.database.url)],
+        ["database", shown_url(settings.database.url)],
         ["bots", f"{counts['total']}: {states}" if counts["total"] else "none; add one: jobs add FILE"],
         ["positions", str(counts["open_positions"])],
         ["failing", str(counts["failing"])],

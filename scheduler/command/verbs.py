@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from jobs.command.endings import CommandFailed, Ending
 from jobs.command.grammar import Add, Grammar, where
 from jobs.command.judgement import ending_of
-from jobs.command.location import expect_url, without_password
+from jobs.command.location import expect_url
 from jobs.command.moments import parse_moment
 from jobs.command.table import put, say
+from strategies.secrecy import shown_url
 
 if TYPE_CHECKING:
     from jobs.settings import Settings
@@ -140,13 +141,13 @@ def _db(arguments: argparse.Namespace) -> int:
         from scheduler.command.status_page import expect_tables
 
         expect_tables(url)
-        put(f"{without_password(url)} has the tables of this version")
+        put(f"{shown_url(url)} has the tables of this version")
         return Ending.DONE
     try:
         schema.upgrade(url)
     except schema.SchemaTooNew as exc:
         raise CommandFailed(Ending.FAILED, str(exc), "install the later version again") from exc
-    say(f"{without_password(url)} has the tables of this version")
+    say(f"{shown_url(url)} has the tables of this version")
     return Ending.DONE
 
 

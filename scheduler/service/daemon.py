@@ -20,7 +20,8 @@ pass that succeeded, because only that shows that it works.
 once the loop's last pass is over, the statuses and the end of the run; the lease last. Released before, a
 standby would lead and set statuses that this service then overwrites.
 
-Exit codes: 0 stopped as asked, 6 refused (another service runs, or the schema is newer), 70 the loop hung
+Exit codes: 0 stopped as asked, 6 refused (another service runs, the schema is newer, the SQLite file is
+damaged, or was deleted or replaced under the service: nothing is written from then on), 70 the loop hung
 beyond recovery and this process shall be started again by what supervises it.
 
 | the process dies ... | what the next start finds |
@@ -31,6 +32,7 @@ beyond recovery and this process shall be started again by what supervises it.
 
 import os
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,13 +51,14 @@ from ops.notify import ALIVE, READY, STOPPING, notify, watchdog_s
 from persistence import bots, runs, schema
 from persistence.connect import session_named
 from persistence.database import Database, open_database
-from persistence.database_errors import DatabaseUnavailable, LeaseLost
+from persistence.database_errors import DatabaseMoved, DatabaseUnavailable, LeaseLost
 from persistence.leases import Fence
+from persistence.sqlite_file import RESTORE, damage, is_damage
 from scheduler.crew.crew import Crew
 from scheduler.crew.handle import COMMAND
 from scheduler.service.leadership import Leadership
 from scheduler.service.listener import Listener
-from scheduler.service.lockfile import AlreadyRunning, only_service
+from scheduler.service.lockfile import NoLock, only_service
 from scheduler.service.logs import set_up_logs
 from scheduler.service.loop import BotScheduler
 
@@ -63,6 +66,9 @@ STOPPED: Final = 0
 REFUSED: Final = 6
 HUNG: Final = 70
 GLANCE_S: Final = 0.5
+MOVED: Final = (
+    "put the file that is to be used in its place, take FILE-wal and FILE-shm of the other away, start again"
+)
 LONGEST_RETRY_S: Final = 10.0
 LAST_PASS_S: Final = 10.0  # what the loop's last pass gets, after the workers had their time
 
@@ -87,10 +93,12 @@ def run_service(settings: Settings, *, resume: bool = True) -> int:
         held.callback(database.close)
         try:
             if database.dialect == "sqlite":
-                held.enter_context(only_service(Path(make_url(settings.database.url).database or "")))
+                file = Path(make_url(settings.database.url).database or "")
+                held.enter_context(only_service(file))
+                _expect_whole(file)
             if not _prepare(database, stop):
                 return STOPPED
-        except (AlreadyRunning, schema.SchemaTooNew) as exc:
+        except (NoLock, schema.SchemaTooNew, DatabaseMoved, Damaged) as exc:
             log.error("refused to start", why=str(exc))  # noqa: TRY400 -- the reason is the message
             return REFUSED
         return Service(database, settings, clock, name=run).run(stop, resume=resume)
@@ -171,6 +179,10 @@ class Service:
             if not loop.is_alive() or not health.loop_lives:
                 log.critical("the loop does not live any more", reasons=health.reasons)
                 return HUNG
+            if lost := self.database.moved():
+                # Started again it would make a new file, or go on with what somebody is about to put there.
+                log.critical("stopping: the database is not the one that was opened", why=lost, mend=MOVED)
+                return REFUSED
             now = time.monotonic()
             if every is not None and now - said >= every:
                 said = now
@@ -217,6 +229,22 @@ def _name_of_run(clock: Clock) -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{clock.now_ms()}"
 
 
+class Damaged(Exception):
+    """The database's file cannot be worked with."""
+
+
+def _expect_whole(file: Path) -> None:
+    """Raise Damaged for a file that SQLite finds damaged: every bar that is committed to it may be lost."""
+    try:
+        found = damage(file)
+    except sqlite3.Error as exc:
+        if not is_damage(exc):
+            return  # locked or not readable now: `_prepare` waits for it
+        found = str(exc)
+    if found:
+        raise Damaged(f"{file} is damaged: {found}; {RESTORE}")
+
+
 def _prepare(database: Database, stop: threading.Event) -> bool:
     """Wait for the database and bring its tables up to date. Return whether that succeeded before `stop`."""
 
@@ -233,6 +261,8 @@ def _patiently(stop: threading.Event, action: Callable[[], None]) -> bool:
     while not stop.is_set():
         try:
             action()
+        except DatabaseMoved:
+            raise
         except DatabaseUnavailable as exc:
             wait_s = min(LONGEST_RETRY_S, wait_s * 2)
             log.warning("the database cannot be reached, trying again", why=str(exc), in_s=wait_s)

@@ -5,15 +5,35 @@ import sys
 from typing import Final, Literal
 
 import structlog
+from structlog.types import EventDict
+
+from strategies.plain_text import visible
+from strategies.secrecy import HIDDEN, is_secret, masked
 
 QUIET: Final = ("apscheduler", "alembic", "sqlalchemy")
+
+
+def _without_secrets(logger: object, method: str, event: EventDict) -> EventDict:
+    """Hide what errors of drivers and strategies say of secrets; JSON escapes the rest by itself."""
+    del logger, method
+    return {key: HIDDEN if is_secret(key) else masked(value) for key, value in event.items()}
+
+
+def _harmless(logger: object, method: str, event: EventDict) -> EventDict:
+    """Do so for a terminal, whose cursor and order of letters no text from a row may change."""
+    told = _without_secrets(logger, method, event)
+    return {
+        key: visible(value, keep="\n") if isinstance(value, str) else value for key, value in told.items()
+    }
 
 
 def set_up_logs(form: Literal["auto", "json", "text"]) -> None:
     """Send what this process logs to stderr. Called once, by the process's own first function."""
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_text
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
@@ -21,7 +41,8 @@ def set_up_logs(form: Literal["auto", "json", "text"]) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
-            *(() if as_text else (structlog.processors.format_exc_info,)),
+            structlog.processors.format_exc_info,
+            _harmless if as_text else _without_secrets,
             renderer,
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

@@ -151,7 +151,7 @@ BROKEN: tuple[Broken, ...] = (
     one("a symbol in small letters", "symbol", "btcusdt", '"btcusdt"', "did you mean BTCUSDT?"),
     one("a symbol with a dash", "symbol", "BTC-USDT", '"BTC-USDT"', "BTCUSDT or BTC/USDT"),
     one("a symbol with two slashes", "symbol", "A/B/C", '"A/B/C"', "BTCUSDT or BTC/USDT"),
-    one("an unknown key", "simbol", "BTCUSDT", '"BTCUSDT"', "did you mean symbol?"),
+    one("an unknown key", "simbol", "BTCUSDT", "text of 7 characters", "did you mean symbol?"),
     one("an unknown section", "brokr", {}, "{}", "did you mean broker?"),
     # The broker
     one("broker is text", "broker", "binance", '"binance"', "an object with type"),

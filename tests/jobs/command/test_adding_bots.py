@@ -47,6 +47,14 @@ def test_the_id_is_printed_and_the_row_is_the_file(reference, database_url, caps
     assert (bot.enabled, bot.type, bot.user_id, bot.status) == (True, "paper", 1, "stopped")
 
 
+@pytest.mark.parametrize("verb", ["add", "validate"])
+def test_a_pipe_by_name_and_an_endless_device_are_refused_at_once(place, capsys, verb):
+    os.mkfifo(place / "pipe")
+    for file in ("pipe", "/dev/zero"):
+        assert main([verb, file]) == 1
+        assert "allowed: a regular file\njobs: a pipe is read as -" in capsys.readouterr().err
+
+
 def test_columns_of_the_row_can_be_given(reference, database_url, capsys):
     options = [
         "--user-id",

@@ -1,14 +1,18 @@
 """How times, tables, URLs and rows of any content are written for people and programs."""
 
 import json
+import sqlite3
 
 import pytest
 
+from jobs.command import main
 from jobs.command.grammar import Grammar
-from jobs.command.location import database_url, settle_ms, without_password
+from jobs.command.location import database_url, settle_ms
 from jobs.command.moments import bar_name, exact, iso, parse_moment, shown, span, took
 from jobs.command.table import Column, aligned, as_csv
-from jobs.desk.outline import HIDDEN, masked, outline
+from jobs.desk.outline import masked, outline
+from persistence import schema
+from strategies.secrecy import HIDDEN, is_secret, shown_url, without_secrets
 
 NOON = 1_637_496_000_000  # 2021-11-21T12:00:00Z
 
@@ -93,13 +97,19 @@ def test_csv_quotes_what_needs_it():
     [
         ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("postgresql://me:p@ss:w@host/db", "postgresql://me:***@host/db"),
-        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("postgresql:/me:secret@host/db", "postgresql:/me:***@host/db"),
+        ("postgresq//me:secret@host/db", "***:***@host/db"),
+        ("postgresql:me:secret@host/db", "postgresql:***:***@host/db"),
+        ("mysql://me:sec/ret?x@host/db", "mysql://me:***@host/db"),
+        ("mysql://host/db?passwd=secret", "mysql://host/db?passwd=***"),
+        ("postgresql://me:secret", "postgresql://me:***"),
         ("sqlite:////var/lib/a.db", "sqlite:////var/lib/a.db"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url, safe):
-    assert without_password(url) == safe
+    assert shown_url(url) == safe
 
 
 @pytest.mark.parametrize("config", ["", "{", "[]", "null", '{"data": 3}', '{"name": 7}', "[" * 100_000])
@@ -152,3 +162,58 @@ def test_a_mistyped_option_is_answered_with_the_one_meant(capsys):
         parser.parse_args(["list", "--stat", "x"])
     assert ended.value.code == 2
     assert "did you mean --state?" in capsys.readouterr().err
+
+
+HOSTILE = "\x1b[2Jx\u202ey\u2066z\u200b\u2028\x9b31m\r=1"
+
+
+@pytest.mark.parametrize("form", ["table", "wide", "json", "jsonl", "csv", "name"])
+def test_no_format_lets_a_row_act_on_the_terminal(tmp_path, monkeypatch, capsys, form):
+    """Escapes, directions, zero widths, separators: as text in all of them, and the same data in JSON."""
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    schema.upgrade(url)
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        config = json.dumps({"name": HOSTILE, "symbol": HOSTILE})
+        connection.execute("INSERT INTO trading_bots (config, description) VALUES (?, ?)", (config, HOSTILE))
+    for verb in (["list"], ["show", "1"]):
+        assert main([*verb, "--db", url, "-o", form]) == 0
+        out, err = capsys.readouterr()
+        assert (out + err).replace("\n", "").isprintable()
+        if form == "json":
+            found = json.loads(out)
+            bot = found["bots"][0] if verb == ["list"] else found["bot"]
+            assert (bot["name"], bot["description"]) == (HOSTILE, HOSTILE)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "\t=1", "\r=1", " =1", "\uff1d1", "-1-cmd|x"])
+def test_a_spreadsheet_computes_no_text(text):
+    assert as_csv(["a"], [[text]], headers=False).lstrip('"')[0] in {"'", "\\"}
+
+
+@pytest.mark.parametrize("number", ["-12.5", "+3", "1e-05", "-1E-7", "0"])
+def test_numbers_stay_numbers_in_a_spreadsheet(number):
+    assert as_csv(["a"], [[number]], headers=False) == number
+
+
+def test_hidden_are_words_and_not_their_neighbours():
+    """What people need to see of their own rows stays."""
+    for key in ("position_size", "max_tokyo", "author", "keys_seen", "signal", "pinned", "period", "name"):
+        assert not is_secret(key), key
+    for key in (
+        "api_key",
+        "apiKey",
+        "API-KEY",
+        "Secret",
+        "dbPasswd",
+        "bot_token",
+        "pwd",
+        "key",
+        "db_dsn",
+        "pin",
+    ):
+        assert is_secret(key), key
+    assert without_secrets('password: "a b" then') == 'password: "***" then'
+    assert without_secrets("Bearer abcdefgh12345") == "Bearer ***"
+    said = "strategy.type: found a token, allowed: one of: x"
+    assert without_secrets(said) == said
