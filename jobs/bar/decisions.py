@@ -10,9 +10,13 @@ The order: check the state, rebuild it if its code has changed, say from when or
 state that other code made can be taken over, and neither read nor changed; so everything else that the row
 asks for waits until the state is one of the present code.
 
-**How far.** All due bars are stepped in one go, which is fast. If that fails, they are stepped one by one
-from the same state, which finds the bar that fails; the bars before it count and are committed. A bar
-that fails is not stepped over: the bot stands before it until it succeeds or somebody changes something.
+**How far.** The first due bar is stepped alone, and tells how many more fit into `longest_s`; those are
+stepped in few goes, which is fast. A bot that needs longer stops behind the bar that it is at: what it has is
+committed, the others of its batch go on, and it is fired again for the rest. So the deadline of a worker
+counts about `longest_s` or one bar, however far a bot has fallen behind. If several bars fail together, they
+are stepped one by one from the same state, which finds the bar that fails; the bars before it count and are
+committed. A bar that fails is not stepped over: the bot stands before it until it succeeds or somebody
+changes something.
 
 **Whose fault.** Anything that a strategy raises is a failure of its bot. Two errors pass through because they
 are not its own: the database's ends the whole batch, a market's is charged to the exchange.
@@ -23,6 +27,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from jobs.alerts import alerts_of, owner_alert
 from jobs.bar.due import Due
@@ -37,6 +42,7 @@ from strategies.engine import CodeChanged, HistoryTooShort
 from strategies.values import Bar, Step, interval_ms
 
 Rows = Sequence[tuple[Bar]]
+GROWTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,11 @@ class Decision:
     due: Due
     advance: Advance | None
     failure: Failure | None = None
+    took_ms: float = 0.0
+
+    @property
+    def bars(self) -> int:
+        return 0 if self.advance is None else len(self.advance.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +78,15 @@ def decide(due: Due, rt: Runtime) -> Decision:
     try:
         start = _start(due, rt)
     except Exception as exc:  # noqa: BLE001 - a strategy's own code may raise anything
-        return Decision(due, None, _failure(exc, due.bars[0]))
+        return Decision(due, None, _failure(exc, due.bars[0]), _ms_since(began))
     steps, failure = _stepped(due, start, rt)
-    if not steps:
-        return Decision(due, None, failure)
-    took_ms = (time.perf_counter_ns() - began) / 1e6
-    return Decision(due, _advance(due, start, steps, took_ms), failure)
+    took_ms = _ms_since(began)
+    advance = _advance(due, start, steps, took_ms) if steps else None
+    return Decision(due, advance, failure, took_ms)
+
+
+def _ms_since(began_ns: int) -> float:
+    return (time.perf_counter_ns() - began_ns) / 1e6
 
 
 def _start(due: Due, rt: Runtime) -> Start:
@@ -92,22 +106,33 @@ def _start(due: Due, rt: Runtime) -> Start:
 
 
 def _stepped(due: Due, start: Start, rt: Runtime) -> tuple[tuple[Step, ...], Failure | None]:
-    """Step all due bars at once; if one of them fails, the bars before it still count."""
+    """Step the due bars that fit into `longest_s`, at least one; the bars before one that fails count."""
     rows = [(bar,) for bar in due.bars]
-    try:
-        return _steps(due, start, rows, rt), None
-    except Exception as exc:  # noqa: BLE001 - a strategy's own code may raise anything
-        if len(rows) == 1:
-            return (), _failure(exc, due.bars[0])
     steps: list[Step] = []
-    state = start.state
-    for number, row in enumerate(rows):
+    state, length, fails = start.state, 1, False
+    began = time.perf_counter()
+    while len(steps) < len(rows):
+        done = len(steps)
+        part = rows[done : done + length]
         try:
-            steps += _steps(due, Start(state, start.first_bar), [row], rt, already=due.bars[:number])
-        except Exception as exc:  # noqa: BLE001 - as above
-            return tuple(steps), _failure(exc, row[0])
+            steps += _steps(due, replace(start, state=state), part, rt, already=due.bars[:done])
+        except Exception as exc:  # noqa: BLE001 - a strategy's own code may raise anything
+            if len(part) == 1:
+                return tuple(steps), _failure(exc, part[0][0])
+            length, fails = 1, True
+            continue
         state = steps[-1].state
+        spent = time.perf_counter() - began
+        if spent >= rt.longest_s:
+            break
+        length = 1 if fails else _next_length(len(steps), spent, rt.longest_s)
     return tuple(steps), None
+
+
+def _next_length(done: int, spent_s: float, longest_s: float) -> int:
+    """Return how many more bars probably fit. Few bars may mislead, so it grows by `GROWTH` at most."""
+    fit = (longest_s - spent_s) * done / max(spent_s, 1e-9)
+    return max(1, int(min(fit, GROWTH * done)))
 
 
 def _steps(due: Due, start: Start, rows: Rows, rt: Runtime, already: Sequence[Bar] = ()) -> tuple[Step, ...]:

@@ -4,10 +4,15 @@ Pending bars are found from a bot's cursor, never from "now" backwards, so a fir
 late or doubled changes nothing. A bot without a state begins `lookback_bars` before the moment it
 was started; orders are refused on those bars, and on the bars that closed while it was paused.
 
-The order: rows and states, the start, configurations and engines, bars.
+The order: rows and states, the start, configurations and engines, bars; first of the bots whose engines are
+here, and when those are served, of the others.
 - The start is written down first, in a transaction of its own. Where a bot's life begins and from when it may
   trade follows from `started_at`; taken from the clock and written with the first bar, it would
   be another moment, and another life, after every death in between.
+- Building an engine runs a strategy's own code, which may hang like a step. So it is watched like a step,
+  under the bot's name, and nobody who is ready waits for it. An engine that nobody has seen built is not
+  built beside other bots' work at all (`unbuilt`): its bot is handed out again, alone. It counts as seen if
+  the caller says so, if its code is ours, or if the bot has stepped with it since its files were written.
 - Bars come last, because a wrong configuration is no reason to ask an exchange, and once per series for all
   bots that stand at the same bar of it.
 - What goes wrong for one bot (its configuration, its strategy's file, its source) goes into `failed`, and the
@@ -20,12 +25,12 @@ The order: rows and states, the start, configurations and engines, bars.
 | after bars were recorded | those bars, whatever the source says by then |
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from jobs.bar.contradictions import contradictions
-from jobs.bar.engines import Built
+from jobs.bar.engines import Built, Missing
 from jobs.bar.failures import Failure, FailureKind, damage, kept_out
 from jobs.bar.runtime import Runtime
 from jobs.markets import MarketRefused, MarketUnavailable, Series
@@ -71,26 +76,67 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    due: tuple[Due, ...]
-    failed: tuple[tuple[Bot, Failure], ...]
+    """`unbuilt` are bots that have to be handed out alone, with the names of their engines."""
+
+    due: tuple[Due, ...] = ()
+    failed: tuple[tuple[Bot, Failure], ...] = ()
+    unbuilt: tuple[tuple[Bot, str], ...] = ()
+    built: tuple[tuple[Bot, str], ...] = ()
 
 
-def read_batch(bot_ids: Sequence[int], rt: Runtime) -> Batch:
-    """Read rows, states and bars of a batch. The only writes are started_at and the record of new bars."""
+def read_batches(bot_ids: Sequence[int], rt: Runtime) -> Iterator[Batch]:
+    """Read rows, states and bars: of bots with an engine, then of those whose engines are to be built.
+
+    The only writes are started_at and the record of new bars.
+    """
     now = rt.clock.now_ms()
     with rt.database.read() as connection:
         loaded = load(connection, bot_ids, rt.engines.versions(bot_ids))
     ready = [found for found in loaded if may_run(found.bot) and (found.bot.retry_at or 0) <= now]
-    prepared: list[Due] = []
     failed = _impossible(ready, rt, now)
     unfit = {bot.id for bot, _ in failed}
+    if failed:
+        yield Batch(failed=tuple(failed))
+    missing: list[tuple[Loaded, Missing]] = []
+    here: list[Loaded] = []
     for found in _started([found for found in ready if found.bot.id not in unfit], rt, now):
+        engine = rt.engines.missing(found.bot.config)
+        if engine is None:
+            here.append(found)
+        else:
+            missing.append((found, engine))
+    if here:
+        yield _read_batch(here, rt, now)
+    if missing:
+        familiar = [(found, engine.name) for found, engine in missing if _was_seen(found, engine, rt)]
+        foreign = [(found, engine.name) for found, engine in missing if not _was_seen(found, engine, rt)]
+        yield replace(
+            _read_batch([found for found, _ in familiar], rt, rt.clock.now_ms()),
+            unbuilt=tuple((found.bot, name) for found, name in foreign),
+            built=tuple((found.bot, name) for found, name in familiar),
+        )
+
+
+def _was_seen(loaded: Loaded, engine: Missing, rt: Runtime) -> bool:
+    """Whether building this engine is known to come back."""
+    if rt.buildable is None or engine.plain or engine.name in rt.buildable:
+        return True
+    stepped = loaded.version > 0 and loaded.state_config in {None, loaded.bot.config}
+    return stepped and engine.edited_ms < (loaded.bot.last_heartbeat or 0)
+
+
+def _read_batch(loaded: Sequence[Loaded], rt: Runtime, now: int) -> Batch:
+    prepared: list[Due] = []
+    failed: list[tuple[Bot, Failure]] = []
+    for found in loaded:
+        rt.watch(found.bot.id)  # its strategy's code may run
         try:
             prepared.append(_prepared(found, rt))
         except (InvalidConfig, NotCarriable, MarketRefused) as exc:
             # A bot that ran before gets retries: its strategy's file may be half-saved at this moment.
             kind = FailureKind.STRATEGY if found.version else FailureKind.CONFIGURATION
             failed.append((found.bot, Failure(kind, str(exc))))
+    rt.watch(None)
     return _with_bars(prepared, failed, rt, now)
 
 
@@ -234,6 +280,7 @@ def _with_bars(prepared: Iterable[Due], failed: list[tuple[Bot, Failure]], rt: R
         groups.setdefault((member.series, member.after), []).append(member)
     due: list[Due] = []
     for (series, after), members in groups.items():
+        rt.watch(None)  # a series is progress: many of a slow exchange are no worker that hangs
         try:
             bars, behind = _read(series, after, now - rt.settings.markets.settle_ms, rt)
         except MarketUnavailable as exc:

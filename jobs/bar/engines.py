@@ -16,11 +16,13 @@ A process has one, and uses it from one thread.
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final
 
 from strategies.assembly import build_engine
 from strategies.config import BotConfig, parse_bot_config
 from strategies.engine import Engine
+from strategies.faults import InvalidConfig
 from strategies.registry import Registry
 
 ENGINES_KEPT: Final = 256  # of about 300 KB
@@ -33,6 +35,18 @@ class Built:
 
     engine: Engine
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An engine that is not built in this process: a name that is the same in all, and what is known of it.
+
+    `plain` if all of its code is ours, `edited_ms` when the youngest of its files was written.
+    """
+
+    name: str
+    plain: bool
+    edited_ms: int
 
 
 @dataclass(slots=True)
@@ -52,8 +66,8 @@ class EngineCache:
 
         An edited plug-in file is another engine: every process sees the edit at its next bar.
         """
-        config, decides = self._parsed(text)
-        key = (decides, self.registry.stamps(config.strategy))
+        key = self._key(text)
+        config = self.config(text)
         built = self._built.get(key)
         if built is None:
             warnings = self.registry.resolve(config.strategy).warnings
@@ -61,6 +75,24 @@ class EngineCache:
             _trim(self._built, ENGINES_KEPT)
         self._built.move_to_end(key)
         return built
+
+    def missing(self, text: str) -> Missing | None:
+        """Return the engine that would have to be built for a configuration. Runs no code of a strategy."""
+        try:
+            key = self._key(text)
+        except InvalidConfig:
+            return None
+        if key in self._built:
+            return None
+        kind = self.config(text).strategy.type
+        plain = not key[1] and any(known.name == kind for known in self.registry.list())
+        edited_ns = max((edited for _, edited, _ in key[1]), default=0)
+        name = blake2b(repr(key).encode(), digest_size=12).hexdigest()
+        return Missing(name, plain, edited_ns // 1_000_000)
+
+    def _key(self, text: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
+        config, decides = self._parsed(text)
+        return decides, self.registry.stamps(config.strategy)
 
     def _parsed(self, text: str) -> tuple[BotConfig, str]:
         """Return a configuration and, as text, the part that decides: bots that share it share an engine."""

@@ -9,6 +9,10 @@ that is open while an exchange is asked or a strategy runs would hold locks for 
 a cursor that is committed before what the bar did loses the bar, one that is committed after it does the bar
 twice. So all of it is one transaction, and it is the only one that moves a cursor.
 
+A batch is committed in slices of about 50 ms of deciding, not when the last of it is done: a bot that takes
+long delays those behind it in this batch, once, and nobody who was decided before it. Slices are transactions
+like batches: no bot is in two of them, and what a death takes with it is only smaller.
+
 | the process dies ... | what is in the database | what the next run does |
 |---|---|---|
 | while rows are read, or bars fetched | nothing new | the same again |
@@ -26,12 +30,13 @@ after the commit, because the bars before the one that failed end a row of failu
 Paper bots send nothing, Backtrader's own broker fills their orders inside the step.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jobs.bar.charges import charge
 from jobs.bar.decisions import Decision, decide
-from jobs.bar.due import read_batch
+from jobs.bar.due import Batch, read_batches
 from jobs.bar.failures import Failure, FailureKind
 from jobs.bar.runtime import Runtime, current
 from persistence import bots
@@ -48,6 +53,8 @@ class Outcome:
     `retry_at_ms` is when it is worth firing again before the next bar's close, if at all: after a
     failure, or when the source has not published the due bar yet. A bot that did not run (paused,
     stopped, waiting after a failure, gone) has no outcome.
+    `unbuilt` names the engine of a bot that did not run because it has to be handed out alone, `engine`
+    the one that was built for it, or tried to be. `took_ms` is what deciding took.
     """
 
     bot_id: int
@@ -55,6 +62,9 @@ class Outcome:
     behind: bool = False
     failure: Failure | None = None
     retry_at_ms: int | None = None
+    unbuilt: str | None = None
+    engine: str | None = field(default=None, compare=False)
+    took_ms: float = field(default=0.0, compare=False)
 
 
 def run_bar(bot_id: int) -> None:
@@ -68,23 +78,49 @@ def run_bars(bot_ids: Sequence[int], rt: Runtime) -> tuple[Outcome, ...]:
     Raises DatabaseUnavailable (and its kinds) or LeaseLost for the whole batch; firing it again is
     right in all cases, because the cursors say what was committed.
     """
-    batch = read_batch(bot_ids, rt)
-    decisions = []
-    for due in batch.due:
-        if due.bars:
-            rt.watch(due.bot.id)  # from here on what happens to this process is this bot's doing
-            decisions.append(decide(due, rt))
-    rt.watch(None)
-    advances = [decision.advance for decision in decisions if decision.advance is not None]
-    saved, unsaved = _commit(advances, rt)
-    failures = [*batch.failed, *_failures(decisions, saved, unsaved)]
-    charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms(), rt.fence)
+    outcomes: list[Outcome] = []
+    for batch in read_batches(bot_ids, rt):
+        engines = {bot.id: name for bot, name in batch.built}
+        ran = [*_idle(batch, rt), *_decided(batch, rt)]
+        outcomes += [replace(outcome, engine=engines.get(outcome.bot_id)) for outcome in ran]
+        outcomes += [Outcome(bot.id, 0, unbuilt=name) for bot, name in batch.unbuilt]
+    return tuple(outcomes)
+
+
+def _idle(batch: Batch, rt: Runtime) -> list[Outcome]:
+    """Charge the bots that cannot run, and write that those without a bar were looked at."""
+    charged = charge(batch.failed, rt.database, rt.settings.service, rt.clock.now_ms(), rt.fence)
     idle = [Outcome(due.bot.id, 0, retry_at_ms=due.retry_at_ms) for due in batch.due if not due.bars]
     if idle:  # a bot that has committed a bar has shown with it that it lives
         with rt.database.write(rt.fence) as connection:
             bots.beat(connection, [outcome.bot_id for outcome in idle], now_ms=rt.clock.now_ms())
-    refused = (_failed(bot.id, charged[bot.id]) for bot, _ in batch.failed)
-    return (*idle, *refused, *(_outcome(decision, saved, charged) for decision in decisions))
+    return [*idle, *(_failed(bot, charged) for bot, _ in batch.failed)]
+
+
+def _decided(batch: Batch, rt: Runtime) -> Iterator[Outcome]:
+    """Decide bot by bot, and commit whenever a slice of time is over: nobody waits for who comes behind."""
+    decisions: list[Decision] = []
+    began = time.perf_counter()
+    for due in batch.due:
+        if due.bars:
+            rt.watch(due.bot.id)  # from here on what happens to this process is this bot's doing
+            decisions.append(decide(due, rt))
+        if time.perf_counter() - began >= rt.slice_s:
+            yield from _settled(decisions, rt)
+            decisions = []
+            began = time.perf_counter()
+    yield from _settled(decisions, rt)
+
+
+def _settled(decisions: Sequence[Decision], rt: Runtime) -> Iterator[Outcome]:
+    """Commit what a slice has decided, then charge the failures of its bots."""
+    rt.watch(None)
+    advances = [decision.advance for decision in decisions if decision.advance is not None]
+    saved, unsaved = _commit(advances, rt)
+    failures = list(_failures(decisions, saved, unsaved))
+    charged = charge(failures, rt.database, rt.settings.service, rt.clock.now_ms(), rt.fence)
+    for decision in decisions:
+        yield replace(_outcome(decision, saved, charged), took_ms=round(decision.took_ms, 3))
 
 
 def _commit(advances: Sequence[Advance], rt: Runtime) -> tuple[frozenset[int], dict[int, Failure]]:
@@ -122,22 +158,28 @@ def _failures(
     for decision in decisions:
         bot = decision.due.bot
         failure = unsaved.get(bot.id, decision.failure)
-        if failure is not None:
+        moved = decision.advance is not None and bot.id not in saved and bot.id not in unsaved
+        if failure is not None and not moved:  # what a step on a former row did is void with it
             # The bars that were committed before the one that failed have ended its row of failures.
             yield (replace(bot, error_count=0) if bot.id in saved else bot), failure
 
 
-def _outcome(decision: Decision, saved: frozenset[int], charged: dict[int, Failure]) -> Outcome:
-    due = decision.due
-    if due.bot.id in charged:
-        failed = _failed(due.bot.id, charged[due.bot.id])
-        bars = len(decision.advance.steps) if decision.advance and due.bot.id in saved else 0
-        return replace(failed, bars=bars)
-    if due.bot.id not in saved:
+def _outcome(decision: Decision, saved: frozenset[int], charged: Mapping[int, Failure]) -> Outcome:
+    due, bot_id = decision.due, decision.due.bot.id
+    bars = decision.bars if bot_id in saved else 0
+    if bot_id in charged:
+        return replace(_failed(due.bot, charged), bars=bars)
+    if bot_id not in saved:
         # Moved, edited or paused by somebody else: fired again, it is read again.
-        return Outcome(due.bot.id, 0, behind=True)
-    return Outcome(due.bot.id, len(due.bars), due.behind, retry_at_ms=due.retry_at_ms)
+        return Outcome(bot_id, 0, behind=True)
+    if bars < len(due.bars):  # its time was over
+        return Outcome(bot_id, bars, behind=True)
+    return Outcome(bot_id, bars, due.behind, retry_at_ms=due.retry_at_ms)
 
 
-def _failed(bot_id: int, failure: Failure) -> Outcome:
-    return Outcome(bot_id, 0, failure=failure, retry_at_ms=failure.retry_at_ms)
+def _failed(bot: Bot, charged: Mapping[int, Failure]) -> Outcome:
+    """Return the outcome of a failure; one that was not charged was of a row that is another by now."""
+    failure = charged.get(bot.id)
+    if failure is None:
+        return Outcome(bot.id, 0, behind=True)
+    return Outcome(bot.id, 0, failure=failure, retry_at_ms=failure.retry_at_ms)

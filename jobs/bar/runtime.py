@@ -1,8 +1,10 @@
 """What a process needs to run bars, looked up once at the edge and handed down."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Final
 
 from jobs.bar.engines import EngineCache
 from jobs.clock import Clock, SystemClock
@@ -11,6 +13,9 @@ from jobs.settings import Settings, load_settings
 from persistence.database import Database, open_database
 from persistence.leases import Fence
 from strategies.registry import Registry
+
+SLICE_S: Final = 0.05
+LONGEST_S: Final = 0.25
 
 
 def _unwatched(bot_id: int | None) -> None:
@@ -25,7 +30,10 @@ class Runtime:
     supervisor of this process knows whom to charge when it hangs or dies.
     `begin_at` (ms) is set by a replay: bots without a state begin there, and what people did to
     their rows since (pause, resume) does not suppress orders of the past.
-    `most_bars` is how many bars of one bot may share a transaction when it has fallen behind.
+    `most_bars` is how many bars of one bot may share a transaction when it has fallen behind, and
+    `longest_s` after how long it lets the others go on and is fired again for the rest.
+    `slice_s` is how long is decided before what was decided is committed. In a replay nobody waits.
+    `buildable` names the engines that may be built here beside other bots' work; None is all of them.
     """
 
     settings: Settings
@@ -37,6 +45,9 @@ class Runtime:
     watch: Callable[[int | None], None] = _unwatched
     begin_at: int | None = None
     most_bars: int = 250
+    longest_s: float = LONGEST_S
+    slice_s: float = SLICE_S
+    buildable: Collection[str] | None = None
 
 
 def open_runtime(
@@ -57,6 +68,8 @@ def open_runtime(
         fence=fence,
         watch=watch,
         begin_at=begin_at,
+        longest_s=LONGEST_S if begin_at is None else math.inf,
+        slice_s=SLICE_S if begin_at is None else math.inf,
     )
 
 

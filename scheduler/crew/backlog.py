@@ -14,8 +14,8 @@ True between any two calls: a bot is in at most one batch, and waits in at most 
 that waits is that same wish, so it changes nothing; a fire for one that runs may be for a bar that closed
 after its rows were read, so it is remembered and never dropped. Bots of a sealed batch count as running
 while the batch still waits: a fire would put them into a second one. So `finish` and `halve` are two ends
-of a batch and never both: what `finish` lets wait again, `halve` would seal as well. `part` moves a bot
-that waits among the others into the lane, `trust` back.
+of a batch and never both: what `finish` lets wait again, `halve` would seal as well. `part` moves a bot that
+waits among the others into the lane, `trust` moves it back.
 
 `hold` comes before the `finish` of the batch, else `finish` would hand the held bot out again. What was
 fired while a bot was held is forgotten at `let_go`, because the charge says when it may run next.

@@ -74,8 +74,14 @@ def main(run: Run = run_bars) -> int:
 
 def _work(run: Run, message: dict[str, Any], rt: Runtime) -> dict[str, Any]:
     fence = Fence(*message["fence"]) if message["fence"] else None
+    terms = replace(
+        rt,
+        fence=fence,
+        buildable=message.get("buildable"),
+        most_bars=message.get("bars", rt.most_bars),
+    )
     try:
-        outcomes = run(message["run"], replace(rt, fence=fence))
+        outcomes = run(message["run"], terms)
     except DatabaseUnavailable as exc:
         return {"lost": "database", "message": str(exc)}
     except LeaseLost as exc:
@@ -86,14 +92,15 @@ def _work(run: Run, message: dict[str, Any], rt: Runtime) -> dict[str, Any]:
 def _written(outcome: Outcome) -> list[Any]:
     failure = outcome.failure
     said = None if failure is None else [failure.kind, failure.message[:500], failure.retry_at_ms]
-    return [outcome.bot_id, outcome.bars, outcome.behind, said, outcome.retry_at_ms]
+    ran = [outcome.bot_id, outcome.bars, outcome.behind, said, outcome.retry_at_ms]
+    return [*ran, outcome.unbuilt, outcome.engine, outcome.took_ms]
 
 
 def read_outcome(written: Sequence[Any]) -> Outcome:
     """Read what `_written` wrote."""
-    bot_id, bars, behind, said, retry_at_ms = written
+    bot_id, bars, behind, said, retry_at_ms, unbuilt, engine, took_ms = written
     failure = None if said is None else Failure(FailureKind(said[0]), said[1], said[2])
-    return Outcome(bot_id, bars, behind, failure, retry_at_ms)
+    return Outcome(bot_id, bars, behind, failure, retry_at_ms, unbuilt, engine, took_ms)
 
 
 def _private_streams() -> tuple[IO[str], IO[str]]:

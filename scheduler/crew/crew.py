@@ -27,7 +27,7 @@ Who is charged when a worker goes (`verdicts.py` judges, `_take_back` acts):
 
 | a worker ... | its bot (known from the shared bytes) | the others of its batch |
 |---|---|---|
-| hangs, dies or outgrows its memory in a step | charged, runs alone until it ends well | run again at once |
+| hangs, dies or grows in a step or building | charged, runs alone until it ends well | run again at once |
 | dies or hangs between bots | sought by halves; charged once it is alone in one | run again, by halves |
 | is stopped (SIGSTOP) between bots | nobody is charged | run again at once |
 | loses the database or the lease | nobody is charged | run again when there is one |
@@ -58,6 +58,7 @@ from scheduler.crew.alarm import Alarm
 from scheduler.crew.backlog import Backlog, Batch
 from scheduler.crew.child import read_outcome
 from scheduler.crew.handle import COMMAND, Said, WorkerHandle
+from scheduler.crew.lanes import Lanes
 from scheduler.crew.losses import Losses
 from scheduler.crew.verdicts import LONGEST_SILENCE_S, Charge, Verdict, verdict_on
 
@@ -75,6 +76,8 @@ class CrewState:
     """A moment of the crew, for health and status. `waits_s` is how long the oldest bot has waited.
 
     `refused` is why the database has not let work be done for a while, in its own words; empty if it does.
+    `slow` are the bots that are slow against the others, with the ms of their last runs; they run alone,
+    and `lane_waits_s` is how long the oldest of those that run alone has waited.
     """
 
     workers: int
@@ -88,6 +91,8 @@ class CrewState:
     replaced: int
     pids: tuple[int, ...]
     refused: str = ""
+    slow: tuple[tuple[int, float], ...] = ()
+    lane_waits_s: float = 0.0
 
 
 class Crew:
@@ -105,6 +110,7 @@ class Crew:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # words of other threads and of workers
         # The crew's own thread's, all of it.
         self._backlog = Backlog(count, settings.workers.batch, settings.workers.per_exchange)
+        self._lanes = Lanes()  # who runs alone
         self._workers: list[WorkerHandle | None] = [None] * count  # by number; None while there is none
         self._reborn_at = [0.0] * count  # by number: when a missing worker may be started (monotonic s)
         self._deaths = [0] * count  # by number: since it was last ready, for the back-off
@@ -182,7 +188,7 @@ class Crew:
 
     def _seen(self) -> CrewState:
         workers = [worker for worker in self._workers if worker is not None]
-        oldest = self._backlog.oldest()
+        oldest, alone = self._backlog.oldest(), self._backlog.oldest_of_lane()
         return CrewState(
             workers=len(self._workers),
             ready=sum(worker.ready for worker in workers),
@@ -195,6 +201,8 @@ class Crew:
             replaced=self._replaced,
             pids=tuple(worker.pid for worker in workers),
             refused=self._losses.words(time.monotonic()),
+            slow=tuple(self._lanes.slow.items()),
+            lane_waits_s=0.0 if alone is None else round(time.monotonic() - alone, 3),
         )
 
     def _listen(self) -> bool:
@@ -231,6 +239,7 @@ class Crew:
 
     def _forget(self, keep: frozenset[int]) -> None:
         self._backlog.forget(keep)
+        self._lanes.forget(keep)
         self._later = [retry for retry in self._later if retry[1] in keep]
         heapq.heapify(self._later)
         self._last_outcome = {id_: outcome for id_, outcome in self._last_outcome.items() if id_ in keep}
@@ -252,9 +261,10 @@ class Crew:
         now = time.monotonic()
         self._losses.over(batch.bot_ids)
         self._pause_s = 0.0
-        self._backlog.trust([outcome.bot_id for outcome in outcomes if outcome.failure is None], now)
+        self._part(outcomes, now)
         self._backlog.finish(batch, now)
-        self._backlog.add([(outcome.bot_id, batch.group) for outcome in outcomes if outcome.behind], now)
+        again = [outcome.bot_id for outcome in outcomes if outcome.behind or outcome.unbuilt is not None]
+        self._backlog.add([(bot_id, batch.group) for bot_id in again], now)
         for outcome in outcomes:
             self._last_outcome[outcome.bot_id] = outcome
             self._bars += outcome.bars
@@ -264,6 +274,17 @@ class Crew:
                     "bot failed", bot=outcome.bot_id, kind=outcome.failure.kind, why=outcome.failure.message
                 )
             self._fire_at(outcome.bot_id, batch.group, outcome.retry_at_ms)
+
+    def _part(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """Let bots run alone, or together again, after what their runs have told."""
+        parting = self._lanes.learn(outcomes)
+        self._backlog.part(parting.alone)
+        self._backlog.trust(parting.together, now)
+        slow = self._lanes.slow
+        for bot_id in parting.slowed:
+            log.warning("bot is slow against the others and runs alone", bot=bot_id, took_ms=slow[bot_id])
+        for bot_id in parting.quickened:
+            log.info("bot is not slow any more", bot=bot_id)
 
     def _lost(self, batch: Batch, message: dict[str, Any]) -> None:
         """Queue a batch again that nobody is to blame for, and pause, longer after every loss in a row."""
@@ -311,6 +332,7 @@ class Crew:
             return
         # Held before the others are queued: `finish` would let it wait again if it was fired meanwhile.
         self._backlog.hold(guilty)
+        self._lanes.charge(guilty)
         self._requeue(batch, [bot_id for bot_id in batch.bot_ids if bot_id != guilty])
         self.charges.put(Charge(guilty, verdict.why))
 
@@ -341,8 +363,14 @@ class Crew:
             if worker is not None and worker.ready and worker.batch is None:
                 batch = self._backlog.take(worker.number, now)
                 if batch is not None:
-                    worker.run(batch, fence)
+                    worker.run(batch, fence, self._terms(batch))
                     self.submitted += len(batch.bot_ids)
+
+    def _terms(self, batch: Batch) -> dict[str, Any]:
+        """Say what a worker may do beside running bars: build engines that were never seen, step many."""
+        alone = len(batch.bot_ids) == 1 and batch.sealed
+        terms: dict[str, Any] = {} if alone else {"buildable": self._lanes.buildable(batch.bot_ids)}
+        return terms | ({"bars": 1} if self._lanes.careful(batch.bot_ids) else {})
 
     def _fire_at(self, bot_id: int, group: str, at_ms: int | None) -> None:
         """Fire a bot at a moment of the wall clock, which a later step of that clock no longer moves."""

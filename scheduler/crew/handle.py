@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +85,13 @@ class WorkerHandle:
     def exit_code(self) -> int | None:
         return self._process.poll()
 
-    def run(self, batch: Batch, fence: tuple[str, int] | None) -> None:
+    def run(self, batch: Batch, fence: tuple[str, int] | None, terms: Mapping[str, Any]) -> None:
         """Hand a batch over. A worker that is gone already says so by its end."""
         self.batch = batch
         self.since = time.monotonic()
         self.memory_before = self.memory()
         self.watch.write(None)  # before it is told: the time until it reads the line counts as between bots
-        self._send({"run": batch.bot_ids, "fence": fence})
+        self._send({"run": batch.bot_ids, "fence": fence, **terms})
 
     def guilty(self) -> tuple[int | None, float]:
         """Return the bot whose bars are being decided, if any, and for how many s."""

@@ -5,7 +5,7 @@ bars it is about to decide before it begins (`watch.py`), and beats from a threa
 facts follow, and no others are needed:
 
 - somebody is named, and has been for too long, or the memory grew under that name: that bot did it;
-- nobody is named: the worker was reading, building strategies, fetching or committing for all of its
+- nobody is named: the worker was reading, fetching or committing for all of its
   batch. The crew looks for the guilty one by halves;
 - nobody is named and the heart stands still: the process is stopped (SIGSTOP, a frozen machine). A
   bot cannot do that to it, so nobody is charged.
@@ -20,7 +20,7 @@ from typing import Final
 from jobs.settings import WorkerSettings
 from scheduler.crew.handle import WorkerHandle
 
-# Reading, fetching and committing have deadlines of their own, all of them below this.
+# Since the last progress (a bot, a series). Reading, fetching and committing have deadlines below this.
 LONGEST_BETWEEN_S: Final = 90.0
 LONGEST_SILENCE_S: Final = 10.0  # a worker that is not stopped beats twice a second
 MEGABYTE: Final = 1 << 20

@@ -112,6 +112,7 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._sweeps = Rhythm(SWEEP_S)
         self._tells = Rhythm(STATUS_S)
         self._numbers = itertools.count(1)  # of steps of the clock: every one is an alert of its own
+        self._unwritten: set[Charge] = set()  # charges that were reported, so that they are once
         self._unreadable: frozenset[str] = frozenset()  # rows that were reported, so that they are once
 
     # Spoken to by other threads.
@@ -249,13 +250,20 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._fence = fence
 
     def _write_charges(self) -> None:
-        while not self._crew.charges.empty():
+        for _ in range(self._crew.charges.qsize()):  # those that are put back wait for the next pass
             found = self._crew.charges.get()
             try:
                 self._charge(found)
             except (DatabaseUnavailable, LeaseLost):
                 self._crew.charges.put(found)  # its bot is held back until the charge is written
                 raise
+            except Exception:  # its row cannot be read, say: the bot stays held, the others go on
+                self._crew.charges.put(found)
+                if found not in self._unwritten:
+                    log.exception("charge cannot be written, its bot is held back", bot=found.bot_id)
+                self._unwritten.add(found)
+            else:
+                self._unwritten.discard(found)
 
     def _charge(self, found: Charge) -> None:
         with self._database.read() as connection:
@@ -350,4 +358,6 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             "bars": state.bars,
             "failures": state.failures,
             "replaced": state.replaced,
+            "slow": dict(state.slow),
+            "lane_waits_s": state.lane_waits_s,
         }
