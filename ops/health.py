@@ -4,12 +4,23 @@ The service writes its status into its row of `service_runs` every few seconds. 
 only as long as its heartbeat is fresh: a service that says nothing is not well, whatever it said last.
 
 Seen from inside, the same limit is one of the reasons: a service that has not reached its database for as
-long as others believe its last word is as good as dead for them. A lost database is no reason for a restart,
-though, because a restart mends nothing; a loop that does not come round, or a thread that died, is
-(`loop_lives`, which the watchdog is fed from).
+long as others believe its last word is as good as dead for them.
 
 A database that answers and refuses (a right, a table, a page is missing) is said in its own words: by the
 loop, whose passes fail; by the lease, which is not renewed; by the crew, whose batches are lost.
+
+Every supervising thread has a pulse of its own (`pulse.py`): a thread that is blocked is alive for the system
+and of no use to the bots. Three things follow from a look at all of them, each later than the one before:
+
+| a thread ... | after | then |
+|---|---|---|
+| stands still | `STILL_S` | a reason: status and its exit code are red; if it is vital, no watchdog is fed |
+| does so on and on | its own `fatal_s` | `lives` is false: the process ends itself and is started again |
+| is dead | at once | both |
+
+A lost database is no reason for a restart, because a restart mends nothing: a pass that meets a frozen one
+ends within `LOOP_FRESH_S`, by its time-outs. Nor is a log that nobody reads, or a listener whose edits are
+polled.
 """
 
 import json
@@ -18,11 +29,22 @@ from typing import Any, Final
 
 from jobs.clock import SystemClock
 from jobs.settings import Settings
+from ops.pulse import Beat
 from persistence import leases, runs
 from persistence.database import Database, open_database
 from persistence.database_errors import DatabaseUnavailable
 
 LOOP_FRESH_S: Final = 30.0  # a pass that meets a frozen database ends within this, by its time-outs
+STILL_S: Final = 7.0  # with the 2 s until the next status row, a standstill is seen from outside within 10
+FAILING_S: Final = 60.0  # of turns of the crew that all raised: a fresh process may do better
+# What the service lacks while a thread does nothing; the log's writer says it itself, with counts.
+LACKS: Final = {
+    "loop": "no bot is fired",
+    "crew": "the workers have nobody to direct them",
+    "lease": "nobody renews the lease",
+    "listener": "edits are only seen by polling",
+    "main": "nobody feeds the watchdog",
+}
 LONGEST_WAIT_S: Final = 30.0  # of a bot for a worker; all that is due is handed out in a fraction of it
 
 
@@ -30,37 +52,53 @@ LONGEST_WAIT_S: Final = 30.0  # of a bot for a worker; all that is due is handed
 class Health:
     """The health of a running service: ages in s, `reasons` empty if all is well."""
 
-    loop_age_s: float
+    beats: tuple[Beat, ...]  # of every supervising thread that runs
     database_age_s: float
     leads: bool
     clock_held: bool
-    crew_alive: bool
-    lease_alive: bool
     waits_s: float
     refused: tuple[str, ...] = ()  # what the database does not do for this service, in its own words
+    crew_fault: str = ""  # what the crew's turns raise, while they do
+    crew_failing_s: float = 0.0  # for how long all of them have
+    log_fault: str = ""  # what keeps the log from being written
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        found = []
-        if self.loop_age_s > LOOP_FRESH_S:
-            found.append(f"the loop has not come round for {self.loop_age_s:.0f} s")
+        found = [_standstill(beat) for beat in self.beats if _stands_still(beat)]
         if self.database_age_s * 1000 > runs.FRESH_MS:
             found.append(f"the database has not answered for {self.database_age_s:.0f} s")
         found.extend(f"the database refuses work, no bot is to blame: {words}" for words in self.refused)
         if self.clock_held:
             found.append("the clock jumped ahead by more than a day: set it right, or restart the service")
-        if not self.crew_alive:
-            found.append("the workers have nobody to direct them")
-        if not self.lease_alive:
-            found.append("nobody renews the lease")
         if self.waits_s > LONGEST_WAIT_S:
             found.append(f"a bot has waited for a worker for {self.waits_s:.0f} s")
+        if self.crew_fault:
+            found.append(f"the crew fails: {self.crew_fault}")
+        if self.log_fault:
+            found.append(self.log_fault)
         return tuple(found)
 
     @property
-    def loop_lives(self) -> bool:
-        """Whether the threads live and the loop comes round, with twice the patience of a bad report."""
-        return self.crew_alive and self.lease_alive and self.loop_age_s <= 2 * LOOP_FRESH_S
+    def moves(self) -> bool:
+        """Whether every vital thread comes round: what the watchdog is fed from."""
+        return not any(_stands_still(beat) for beat in self.beats if beat.fatal_s is not None)
+
+    @property
+    def lives(self) -> bool:
+        """Whether what is wrong may heal by itself; if not, the process is ended to be started again."""
+        doomed = any(
+            beat.fatal_s is not None and (beat.dead or beat.age_s > beat.fatal_s) for beat in self.beats
+        )
+        return not doomed and self.crew_failing_s <= FAILING_S
+
+
+def _stands_still(beat: Beat) -> bool:
+    return beat.dead or beat.age_s > STILL_S
+
+
+def _standstill(beat: Beat) -> str:
+    how = "is dead" if beat.dead else f"has not come round for {beat.age_s:.0f} s"
+    return f"the thread of the {beat.name} {how}: {LACKS[beat.name]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,23 @@ True between any two turns of the thread:
 A turn is: hear, supervise, wake what waited for its retry, hand out. Hearing comes first, so that an answer
 that has come already is not taken for silence; handing out comes last, so that it sees what the others freed.
 
-An exception that nobody expected ends the thread. Nothing catches it here, because nobody could say what is
-still true then: the daemon sees that the crew is not alive and ends the process, which is started again.
+**A turn may raise, wherever it likes.** If it does so over one worker (an answer that is none, a look at it
+that fails, a start that the system refuses), that worker is replaced and its batch given back. Anywhere else
+nobody could say what is still true, so nothing of it is believed (`_rebuild`): all workers are replaced, the
+backlog is made anew, and the loop fires every bot again, whose cursors know what was done. Bots whose charge
+is not written yet stay held. Then the next turn begins; after turns that all raise, later each time, and
+health says so until one does not.
 
 Who is charged when a worker goes (`verdicts.py` judges, `_take_back` acts):
 
 | a worker ... | its bot (known from the shared bytes) | the others of its batch |
 |---|---|---|
 | hangs, dies or grows in a step or building | charged, runs alone until it ends well | run again at once |
+| says what is no answer | charged if it was in a step; else sought by halves | run again at once |
+| is left with threads, children, limits by a bot | charged, runs alone | their outcomes count |
 | dies or hangs between bots | sought by halves; charged once it is alone in one | run again, by halves |
 | is stopped (SIGSTOP) between bots | nobody is charged | run again at once |
+| has a reader (ours) that hangs, or cannot be looked at | nobody is charged | run again at once |
 | loses the database or the lease | nobody is charged | run again when there is one |
 
 | the process dies ... | the next run sees |
@@ -45,7 +52,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -53,46 +59,26 @@ import structlog
 from jobs.bar.firing import Outcome
 from jobs.clock import Clock
 from jobs.settings import Settings
+from ops.pulse import Pulse
 from persistence.leases import Fence
 from scheduler.crew.alarm import Alarm
+from scheduler.crew.answers import Done, Ending, Lost, MalformedAnswer, Ready, read_answer
 from scheduler.crew.backlog import Backlog, Batch
-from scheduler.crew.child import read_outcome
+from scheduler.crew.crew_state import CrewState, Faults
 from scheduler.crew.handle import COMMAND, Said, WorkerHandle
 from scheduler.crew.lanes import Lanes
 from scheduler.crew.losses import Losses
-from scheduler.crew.verdicts import LONGEST_SILENCE_S, Charge, Verdict, verdict_on
+from scheduler.crew.staff import Staff, death_of
+from scheduler.crew.verdicts import LONGEST_SILENCE_S, Charge, Verdict
 
 TICK_S: Final = 0.1  # how long the inbox is waited for: the pace at which workers are looked at
 LONGEST_GAP_S: Final = 2.0  # between two looks; a longer one means that this process itself was stopped
-LONGEST_START_S: Final = 120.0
 LONGEST_PAUSE_S: Final = 5.0
 LONGEST_LOSS_S: Final = 3.0  # a pause after a lost batch: what is mended is to be found within seconds
+FATAL_S: Final = 30.0  # without a turn; nothing in one waits for longer than a worker's end
+LONGEST_REST_S: Final = 2.0  # after turns that raised; with it the thread still comes round in time
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CrewState:
-    """A moment of the crew, for health and status. `waits_s` is how long the oldest bot has waited.
-
-    `refused` is why the database has not let work be done for a while, in its own words; empty if it does.
-    `slow` are the bots that are slow against the others, with the ms of their last runs; they run alone,
-    and `lane_waits_s` is how long the oldest of those that run alone has waited.
-    """
-
-    workers: int
-    ready: int
-    busy: int
-    waiting: int
-    running: int
-    waits_s: float
-    bars: int
-    failures: int
-    replaced: int
-    pids: tuple[int, ...]
-    refused: str = ""
-    slow: tuple[tuple[int, float], ...] = ()
-    lane_waits_s: float = 0.0
 
 
 class Crew:
@@ -101,20 +87,17 @@ class Crew:
         # For other threads: both of these are safe to use from any.
         self.charges: queue.SimpleQueue[Charge] = queue.SimpleQueue()
         self.lease_lost = threading.Event()  # a worker was refused by the epoch; the loop asks the lease
+        self.rebuilt = threading.Event()  # what was waiting is gone; the loop fires every bot again
+        self.pulse = Pulse("crew", fatal_s=FATAL_S)
         self.submitted = 0  # bots handed out so far, for benchmarks
         # What never changes.
         self._limits = settings.workers
-        self._settings = settings.model_dump(mode="json")  # a worker's first line
         self._clock = clock
-        self._command = command
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # words of other threads and of workers
         # The crew's own thread's, all of it.
         self._backlog = Backlog(count, settings.workers.batch, settings.workers.per_exchange)
         self._lanes = Lanes()  # who runs alone
-        self._workers: list[WorkerHandle | None] = [None] * count  # by number; None while there is none
-        self._reborn_at = [0.0] * count  # by number: when a missing worker may be started (monotonic s)
-        self._deaths = [0] * count  # by number: since it was last ready, for the back-off
-        self._serial = 0  # of the worker that was started last
+        self._staff = Staff(count, settings.model_dump(mode="json"), self._inbox, command, self.pulse)
         self._later: list[tuple[float, int, str]] = []  # heap of retries: when (monotonic s), bot, group
         self._fence: Fence | None = None  # what batches are run under
         self._leads = False  # nothing is handed out while this service does not lead
@@ -123,8 +106,11 @@ class Crew:
         self._paused_until = 0.0
         self._supervised = time.monotonic()
         self._lenient_until = 0.0  # nobody is judged before: this process has just been woken up
-        self._bars = self._failures = self._replaced = 0  # since the start
+        self._bars = self._failures = 0  # since the start
+        self._charged: set[int] = set()  # bots whose charge is not written yet
+        self._faults = Faults()
         self._last_outcome: dict[int, Outcome] = {}  # by bot id; the loop looks things up in it
+        self._quitting = False  # the thread ends after this turn
         self._draining = False  # no new work, because the service stops
         self._over = threading.Event()  # all work that was under way when draining began has ended
         self._state = self._seen()
@@ -134,6 +120,7 @@ class Crew:
 
     def start(self) -> None:
         self._thread.start()
+        self.pulse.begin(self._thread)
 
     def lead(self, fence: Fence | None, *, leads: bool) -> None:
         """Hand work out under `fence`, or stop handing work out."""
@@ -156,41 +143,61 @@ class Crew:
     def last_outcome(self, bot_id: int) -> Outcome | None:
         return self._last_outcome.get(bot_id)
 
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
     def state(self) -> CrewState:
         return self._state
 
     def stop(self, timeout_s: float) -> bool:
         """End all workers: what is under way may finish within `timeout_s`. Return whether all of it did."""
-        self._inbox.put(("drain",))
+        self.pulse.end()
+        self._inbox.put(("end", False))
         finished = self._over.wait(timeout_s)
-        self._inbox.put(("quit",))
+        self._inbox.put(("end", True))
         self._thread.join(timeout_s + 10.0)
         return finished
 
     # The crew's own thread.
 
     def _live(self) -> None:
-        quitting = False
-        while not quitting:
-            quitting = self._listen()
-            now = time.monotonic()
-            self._supervise(now)
-            self._wake(now)
-            if not self._draining:
-                self._hand_out(now)
-            self._state = self._seen()
-            if self._draining and self._state.busy == 0:
-                self._over.set()
-        self._end()
+        while not self._quitting:
+            try:
+                self._turn()
+                self._faults = self._faults.healed()
+            except Exception as exc:  # noqa: BLE001 -- outlives whatever a turn raises: the head of this file
+                self._rebuild(exc)
+            self.pulse.beat()
+        self._staff.end()
+
+    def _turn(self) -> None:
+        """Hear, supervise, wake what waited for its retry, hand out."""
+        self._listen()
+        now = time.monotonic()
+        self._supervise(now)
+        self._wake(now)
+        if not self._draining:
+            self._hand_out(now)
+        self._state = self._seen()
+        if self._draining and self._state.busy == 0:
+            self._over.set()
+
+    def _rebuild(self, exc: Exception) -> None:
+        """Believe nothing of what a turn has left that raised, and wait before the next one."""
+        self._faults = self._faults.another(exc)
+        log.error("the crew's turn failed, all workers are replaced", why=self._faults.why, exc_info=exc)
+        self._staff.replace_all()
+        self._backlog = Backlog(self._staff.count, self._limits.batch, self._limits.per_exchange)
+        for bot_id in self._charged:
+            self._backlog.hold(bot_id)
+        self._backlog.part(self._lanes.alone)
+        self._later = []
+        self._state = self._seen()
+        self.rebuilt.set()
+        time.sleep(min(LONGEST_REST_S, 0.1 * 2 ** min(self._faults.in_a_row, 8)))
 
     def _seen(self) -> CrewState:
-        workers = [worker for worker in self._workers if worker is not None]
+        workers = list(self._staff)
         oldest, alone = self._backlog.oldest(), self._backlog.oldest_of_lane()
         return CrewState(
-            workers=len(self._workers),
+            workers=self._staff.count,
             ready=sum(worker.ready for worker in workers),
             busy=sum(worker.batch is not None for worker in workers),
             waiting=self._backlog.waiting,
@@ -198,44 +205,43 @@ class Crew:
             waits_s=0.0 if oldest is None else round(time.monotonic() - oldest, 3),
             bars=self._bars,
             failures=self._failures,
-            replaced=self._replaced,
+            replaced=self._staff.replaced,
             pids=tuple(worker.pid for worker in workers),
+            faults=self._faults,
+            dropped_prints=self._staff.dropped_prints,
             refused=self._losses.words(time.monotonic()),
             slow=tuple(self._lanes.slow.items()),
             lane_waits_s=0.0 if alone is None else round(time.monotonic() - alone, 3),
         )
 
-    def _listen(self) -> bool:
+    def _listen(self) -> None:
         """Take in everything that was said, waiting up to a tick for the first of it."""
         try:
             said = self._inbox.get(timeout=TICK_S)
-            while True:
-                if said == ("quit",):
-                    return True
+            while not self._quitting:
                 self._hear(said)
                 said = self._inbox.get_nowait()
         except queue.Empty:
-            return False
+            return
 
     def _hear(self, said: Any) -> None:
         match said:
-            case Said():
-                worker = self._workers[said.number]
-                if worker is not None and worker.serial == said.serial:
-                    self._answer(worker, said.message)
+            case Said() if (worker := self._staff.who_said(said)) is not None:
+                self._answer(worker, said.line)
             case ("fire", bots):
                 self._backlog.add(bots, time.monotonic())
             case ("lead", fence, leads):
                 self._fence, self._leads = fence, leads
                 self._paused_until = 0.0
             case ("let_go", bot_id, group, retry_at_ms):
+                self._charged.discard(bot_id)
                 self._backlog.let_go(bot_id)
                 self._fire_at(bot_id, group, retry_at_ms)
             case ("keep", bot_ids):
                 self._forget(bot_ids)
                 self._losses.keep(bot_ids)
-            case ("drain",):
-                self._draining = True
+            case ("end", at_once):
+                self._draining, self._quitting = True, at_once
 
     def _forget(self, keep: frozenset[int]) -> None:
         self._backlog.forget(keep)
@@ -244,18 +250,44 @@ class Crew:
         heapq.heapify(self._later)
         self._last_outcome = {id_: outcome for id_, outcome in self._last_outcome.items() if id_ in keep}
 
-    def _answer(self, worker: WorkerHandle, message: dict[str, Any] | None) -> None:
-        if message is None:
-            self._bury(worker, Verdict(f"worker died with exit code {worker.exit_code}"))
-        elif "ready" in message:
-            worker.ready = True
-            self._deaths[worker.number] = 0
-        elif worker.batch is not None:
-            batch, worker.batch = worker.batch, None
-            if "done" in message:
-                self._done(batch, [read_outcome(written) for written in message["done"]])
-            else:
-                self._lost(batch, message)
+    def _answer(self, worker: WorkerHandle, line: bytes | None) -> None:
+        if line is None:
+            self._bury(worker, death_of(worker))
+            return
+        batch = worker.batch
+        try:
+            answer = read_answer(line, None if batch is None else batch.bot_ids)
+        except MalformedAnswer as exc:
+            self._bury(worker, Verdict(f"worker said what is no answer: {exc}"))
+            return
+        match answer:
+            case Ready():
+                self._staff.is_ready(worker)
+            case Ending():
+                worker.last_word = answer.why  # its end follows, and with it the verdict
+            case Lost(held=held) if held:
+                self._bury(worker, Verdict(f"a strategy keeps {held}"))
+            case _ if batch is not None:
+                worker.batch = None
+                self._close_batch(worker, batch, answer)
+
+    def _close_batch(self, worker: WorkerHandle, batch: Batch, answer: Done | Lost) -> None:
+        if isinstance(answer, Lost):
+            self._lost(batch, answer)
+            return
+        for bot_id, what in answer.left:  # before `_done`, which would let one that is behind wait again
+            self._lanes.spoil(bot_id)
+            self._charge(bot_id, f"its bars left something behind in the process that others share: {what}")
+        self._done(batch, list(answer.outcomes))
+        if answer.left:
+            self._bury(worker, Verdict("; ".join(f"bot {bot_id}: {what}" for bot_id, what in answer.left)))
+
+    def _charge(self, bot_id: int, why: str) -> None:
+        """Hold a bot until the loop has written its charge."""
+        self._charged.add(bot_id)
+        self._backlog.hold(bot_id)
+        self._lanes.charge(bot_id)
+        self.charges.put(Charge(bot_id, why))
 
     def _done(self, batch: Batch, outcomes: list[Outcome]) -> None:
         now = time.monotonic()
@@ -286,15 +318,15 @@ class Crew:
         for bot_id in parting.quickened:
             log.info("bot is not slow any more", bot=bot_id)
 
-    def _lost(self, batch: Batch, message: dict[str, Any]) -> None:
+    def _lost(self, batch: Batch, lost: Lost) -> None:
         """Queue a batch again that nobody is to blame for, and pause, longer after every loss in a row."""
-        log.warning("batch lost", what=message["lost"], why=message["message"], bots=len(batch.bot_ids))
+        log.warning("batch lost", what=lost.what, why=lost.why, bots=len(batch.bot_ids))
         self._requeue(batch, batch.bot_ids)
-        if message["lost"] == "lease":
+        if lost.what == "lease":
             self._leads = False  # until the loop has asked the lease and says `lead` again
             self.lease_lost.set()
         else:
-            self._losses.note(batch.bot_ids, message["message"], time.monotonic())
+            self._losses.note(batch.bot_ids, lost.why, time.monotonic())
         self._pause_s = min(LONGEST_LOSS_S, self._pause_s * 2 or 0.25)
         self._paused_until = time.monotonic() + self._pause_s
 
@@ -305,18 +337,11 @@ class Crew:
 
     def _bury(self, worker: WorkerHandle, verdict: Verdict) -> None:
         """Replace a worker that ended or has to end, and see to what it was doing."""
-        number, batch, guilty = worker.number, worker.batch, verdict.guilty
+        batch, guilty = worker.batch, verdict.guilty
         if guilty is None and batch is not None and not verdict.innocent:
             guilty = worker.guilty()[0]  # the shared bytes outlive the process
-        worker.kill()
-        worker.close()
-        self._workers[number] = None
-        self._replaced += 1
-        self._deaths[number] += 1
-        # The first death costs no time. A worker that cannot even start must not be started all the time.
-        delay = 0.0 if self._deaths[number] == 1 else min(LONGEST_PAUSE_S, 0.25 * 2 ** self._deaths[number])
-        self._reborn_at[number] = time.monotonic() + delay
-        log.warning("worker replaced", worker=number, pid=worker.pid, why=verdict.why, bot=guilty)
+        self._staff.replace(worker)
+        log.warning("worker replaced", worker=worker.number, pid=worker.pid, why=verdict.why, bot=guilty)
         if batch is not None:
             self._take_back(batch, guilty, verdict)
 
@@ -331,10 +356,8 @@ class Crew:
             self._backlog.halve(batch)
             return
         # Held before the others are queued: `finish` would let it wait again if it was fired meanwhile.
-        self._backlog.hold(guilty)
-        self._lanes.charge(guilty)
+        self._charge(guilty, verdict.why)
         self._requeue(batch, [bot_id for bot_id in batch.bot_ids if bot_id != guilty])
-        self.charges.put(Charge(guilty, verdict.why))
 
     def _supervise(self, now: float) -> None:
         """Start the workers that are missing, and end those that a verdict says have to go."""
@@ -342,25 +365,19 @@ class Crew:
         if now - self._supervised > LONGEST_GAP_S:
             self._lenient_until = now + LONGEST_SILENCE_S
         self._supervised = now
-        for number, worker in enumerate(self._workers):
-            if worker is None:
-                if now >= self._reborn_at[number] and not self._draining:
-                    self._serial += 1
-                    self._workers[number] = WorkerHandle(
-                        number, self._serial, self._settings, self._inbox, self._command
-                    )
-            elif not worker.ready:
-                if now - worker.since > LONGEST_START_S:
-                    self._bury(worker, Verdict(f"worker did not start within {LONGEST_START_S} s"))
-            elif now >= self._lenient_until and (verdict := verdict_on(worker, self._limits)) is not None:
+        if not self._draining:
+            self._staff.fill(now)
+        for worker in self._staff:
+            verdict = None if now < self._lenient_until else self._staff.look_at(worker, now, self._limits)
+            if verdict is not None:
                 self._bury(worker, verdict)
 
     def _hand_out(self, now: float) -> None:
         if not self._leads or now < self._paused_until:
             return
         fence = None if self._fence is None else (self._fence.name, self._fence.epoch)
-        for worker in self._workers:
-            if worker is not None and worker.ready and worker.batch is None:
+        for worker in self._staff:
+            if worker.ready and worker.batch is None:
                 batch = self._backlog.take(worker.number, now)
                 if batch is not None:
                     worker.run(batch, fence, self._terms(batch))
@@ -385,14 +402,3 @@ class Crew:
             _, bot_id, group = heapq.heappop(self._later)
             due.append((bot_id, group))
         self._backlog.add(due, now)
-
-    def _end(self) -> None:
-        """End all workers: idle ones on their own feet, the others where they stand; they roll back."""
-        workers = [worker for worker in self._workers if worker is not None]
-        for worker in workers:
-            if worker.batch is None and worker.ready:
-                worker.stop()
-            else:
-                worker.kill()
-        for worker in workers:
-            worker.close()

@@ -3,39 +3,44 @@
 States: starting -> ready <-> busy (`batch` is set) -> gone. Nothing here decides: `crew.py` moves the
 states, `verdicts.py` says who has to go.
 
-Two threads per worker, one for each direction. The crew's thread writes commands and never reads; a
-listener reads answers, puts them into the crew's inbox and touches nothing else. So a worker that does
-not answer holds up only its listener. A worker that ends closes its pipe, which its listener reports as
-the last word (`Said` without a message): a death is an answer like any other and comes in order behind
-the answers that were given before it.
+Three threads per worker, one for each pipe. The crew's thread writes commands and never reads; one reader
+(`reader.py`) cuts answers into lines, puts them into the crew's inbox and touches nothing else; another one
+takes what strategies print (`prints.py`). So a worker that does not answer holds up only its reader. A worker
+that ends closes its pipe, which its reader reports as the last word (`Said` without a line): a death is an
+answer like any other and comes in order behind the answers that were given before it. A process that a
+strategy has forked may hold that pipe longer than the worker lived; then its exit code is the last word.
 
 The pipe of commands is also what keeps a worker from outliving this process (`child.py`): nobody else may
-hold its other end, so workers inherit no pipes of one another.
+hold its other end, so workers inherit no pipes of one another. A worker leads a process group: what its
+strategies have forked ends with it.
+
+Nothing here waits for a worker, or for a thread, without a limit: the crew's thread is the one that waits.
 
 | this process dies ... | the worker sees | what stays |
 |---|---|---|
-| before the first line | the end of its commands: exits | the watch file, a few bytes |
-| while the worker is idle or busy | the same; a busy one exits inside its transaction | the same |
+| before the first line | the end of its commands: exits | nothing |
+| while the worker is idle or busy | the same; a busy one exits inside its transaction | nothing |
 """
 
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import psutil
 
+from scheduler.crew.answers import MOST_BYTES
 from scheduler.crew.backlog import Batch
-from scheduler.crew.watch import Watch
+from scheduler.crew.prints import Prints
+from scheduler.crew.reader import Reader
+from scheduler.crew.watch import make_watch
 
 COMMAND: Final = (sys.executable, "-m", "scheduler.crew.child")
 
@@ -46,7 +51,7 @@ class Said:
 
     number: int
     serial: int
-    message: dict[str, Any] | None
+    line: bytes | None
 
 
 class WorkerHandle:
@@ -64,18 +69,41 @@ class WorkerHandle:
         self.batch: Batch | None = None  # what it works on
         self.since = time.monotonic()  # of its start, then of its last batch
         self.memory_before = 0  # bytes when it got its batch
-        handle, path = tempfile.mkstemp(prefix="onebar-watch-")
-        os.close(handle)
-        self.watch = Watch(Path(path), create=True)
-        self._process = subprocess.Popen(  # noqa: S603 -- our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", **_apart()
+        self.last_word = ""  # the exception that ends it, if it could still say so
+        self._heard = heard
+        self._rest = b""  # the answers' reader's: the beginning of a line
+        self._prints = Prints(number)
+        self.watch = make_watch()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 -- our own module
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(self.watch.place,) if isinstance(self.watch.place, int) else (),
+                **_apart(),
+            )
+        except BaseException:
+            self.watch.close()
+            raise
+        finally:
+            self.watch.handed_over()
+        self._commands, self._answers, self._printed = (
+            cast("IO[bytes]", pipe)
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
         )
-        self._commands = cast("IO[str]", self._process.stdin)
-        self._answers = cast("IO[str]", self._process.stdout)
         self._resources: psutil.Process | None = None
-        self._send({"settings": settings, "watch": path})
-        self._listener = threading.Thread(target=self._listen, args=(heard,), daemon=True)
-        self._listener.start()
+        self._send({"settings": settings, "watch": self.watch.place})
+        self._readers: list[tuple[Reader, IO[bytes]]] = []
+        try:
+            self._readers.append((Reader(self._answers.fileno(), self._cut, self._gone), self._answers))
+            self._readers.append(
+                (Reader(self._printed.fileno(), self._prints.take, self._prints.end), self._printed)
+            )
+        except BaseException:  # no thread to be had: nobody will hear of this worker
+            self.kill()
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -83,7 +111,17 @@ class WorkerHandle:
 
     @property
     def exit_code(self) -> int | None:
-        return self._process.poll()
+        code: int | None = self._process.poll()
+        return code
+
+    @property
+    def dropped_prints(self) -> int:
+        """Return how many bytes of what strategies printed were dropped."""
+        return self._prints.dropped
+
+    def still_s(self) -> float:
+        """Return for how long one of its readers has not come round."""
+        return max(reader.still_s() for reader, _ in self._readers)
 
     def run(self, batch: Batch, fence: tuple[str, int] | None, terms: Mapping[str, Any]) -> None:
         """Hand a batch over. A worker that is gone already says so by its end."""
@@ -115,34 +153,56 @@ class WorkerHandle:
         self._send({"stop": True})
 
     def kill(self) -> None:
+        """End it and what it has forked."""
+        if sys.platform != "win32":
+            with suppress(ProcessLookupError, PermissionError):  # its group is gone; or it has left it
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Wait for its end, forcing it after `timeout_s`, and let go of what it held."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Wait for its end, forcing it after `timeout_s`, and let go of what it held.
+
+        Return whether all of it could be let go: a reader that hangs keeps its pipe.
+        """
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+            with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel; init will see its end
+                self._process.wait(timeout_s)
         with suppress(OSError):  # what was still to be written has nobody to read it
             self._commands.close()
-        self._listener.join()
-        self._answers.close()
+        ended = True
+        for reader, pipe in self._readers:
+            if reader.stop(1.0):
+                pipe.close()
+            else:
+                ended = False
         self.watch.close()
+        return ended
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
-            self._commands.write(json.dumps(message) + "\n")
+            self._commands.write(json.dumps(message).encode() + b"\n")
             self._commands.flush()
         except OSError:
-            self._process.kill()  # it is gone or deaf; its listener reports the end
+            self._process.kill()  # it is gone or deaf; its reader reports the end
 
-    def _listen(self, heard: "queue.SimpleQueue[Any]") -> None:
-        for line in self._answers:
-            heard.put(Said(self.number, self.serial, json.loads(line)))
+    # The answers' reader's.
+
+    def _cut(self, chunk: bytes) -> bool:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > MOST_BYTES:  # a line without an end is no answer either
+            lines.append(self._rest)
+            self._rest = b""
+        for line in lines:
+            self._heard.put(Said(self.number, self.serial, line))
+        return False
+
+    def _gone(self) -> None:
         with suppress(subprocess.TimeoutExpired):  # its pipe ends a moment before it does
             self._process.wait(1.0)
-        heard.put(Said(self.number, self.serial, None))
+        self._heard.put(Said(self.number, self.serial, None))
 
 
 def _apart() -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Who runs alone, and why: bots that may keep a worker for long, by what their runs have told.
 
-Three reasons, each with its own end:
+Four reasons, each with its own end:
 
 | a bot runs alone because ... | until ... |
 |---|---|
 | it was charged with a hang or a death | it has ended well |
+| its bars left something in the process that hurts the next | it is paused or removed |
 | its engine was never seen to be built | that engine has come back from building, in whatever worker |
 | it is slow against its neighbours | it has been as fast as they `CALM` times in a row |
 
@@ -42,6 +43,7 @@ class Parting:
 @dataclass(slots=True)
 class Lanes:
     _charged: set[int] = field(default_factory=set)
+    _spoilers: set[int] = field(default_factory=set)
     _unbuilt: dict[int, str] = field(default_factory=dict)  # the engine that is to be built
     _slow: dict[int, int] = field(default_factory=dict)  # fast runs since the last slow one
     _engines: dict[int, str] = field(default_factory=dict)  # of the bots that have named theirs
@@ -54,8 +56,16 @@ class Lanes:
         found = ((bot_id, self._took_ms.get(bot_id, 0.0)) for bot_id in self._slow)
         return dict(sorted(found, key=lambda pair: -pair[1]))
 
+    @property
+    def alone(self) -> frozenset[int]:
+        """Return all bots that have to run alone."""
+        return frozenset().union(self._charged, self._spoilers, self._unbuilt, self._slow)
+
     def charge(self, bot_id: int) -> None:
         self._charged.add(bot_id)
+
+    def spoil(self, bot_id: int) -> None:
+        self._spoilers.add(bot_id)
 
     def buildable(self, bot_ids: Iterable[int]) -> list[str]:
         """Return the engines of these bots that may be built beside other bots' work."""
@@ -94,12 +104,13 @@ class Lanes:
     def forget(self, keep: Collection[int]) -> None:
         """Drop all that is known of bots that are not among `keep`."""
         self._charged.intersection_update(keep)
+        self._spoilers.intersection_update(keep)
         for known in (self._unbuilt, self._slow, self._engines, self._took_ms):
             for bot_id in [bot_id for bot_id in known if bot_id not in keep]:
                 del known[bot_id]
 
     def _is_alone(self, bot_id: int) -> bool:
-        return bot_id in self._charged or bot_id in self._unbuilt or bot_id in self._slow
+        return any(bot_id in kept for kept in (self._charged, self._spoilers, self._unbuilt, self._slow))
 
     def _prove(self, engine: str) -> None:
         self._proven[engine] = None

@@ -10,14 +10,18 @@ against the batch (`handle.py`); a wrong time is read in some ns out of a bot's 
 the bot before had nearly used up its own. Times are of the machine's monotonic clock, which all its
 processes share and nobody sets.
 
-If the machine dies, the bytes are gone and nobody is left to ask. The parent makes the file and
-unlinks it; a parent that is killed leaves it behind in the temporary folder.
+If the machine dies, the bytes are gone and nobody is left to ask. The file has no name: the parent makes it
+without one and the worker inherits its descriptor, so nothing stays behind, however they die. Windows hands
+descriptors to nobody: there it has a name that the worker is told, and a parent that is killed leaves it.
 """
 
 import mmap
+import os
 import struct
+import sys
+import tempfile
 import time
-from pathlib import Path
+from contextlib import suppress
 from typing import Final
 
 WORK: Final = struct.Struct("<qq")  # bot id (0 is nobody), ns of the machine's monotonic clock
@@ -27,14 +31,19 @@ NOBODY: Final = 0
 
 
 class Watch:
-    """One file of `SIZE` bytes, mapped by both processes."""
+    """One file of `SIZE` bytes, mapped by both processes. `place` is how the other one finds it."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.path = path
-        if create:
-            path.write_bytes(bytes(SIZE))
-        with path.open("r+b") as file:
-            self._shared = mmap.mmap(file.fileno(), SIZE)
+    def __init__(self, place: int | str) -> None:
+        self.place = place
+        descriptor = os.open(place, os.O_RDWR) if isinstance(place, str) else place
+        self._shared = mmap.mmap(descriptor, SIZE)  # keeps a descriptor of its own
+        if isinstance(place, str):
+            os.close(descriptor)
+
+    def handed_over(self) -> None:
+        """Let go of the descriptor, once the worker has it or has been started with it."""
+        if isinstance(self.place, int):
+            os.close(self.place)
 
     def write(self, bot_id: int | None) -> None:
         WORK.pack_into(self._shared, 0, bot_id or NOBODY, time.monotonic_ns())
@@ -55,4 +64,22 @@ class Watch:
 
     def close(self) -> None:
         self._shared.close()
-        self.path.unlink(missing_ok=True)
+        if isinstance(self.place, str):
+            with suppress(OSError):  # Windows, while the worker still has it; the next cleaning takes it
+                os.unlink(self.place)  # noqa: PTH108 -- a place is a descriptor or a path's text
+
+
+def make_watch() -> Watch:
+    """Make the bytes of a worker that is about to be started. Raises OSError."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("onebar-watch")  # in memory: a full disk has no say in it
+    elif sys.platform == "win32":
+        descriptor, path = tempfile.mkstemp(prefix="onebar-watch-")
+        os.write(descriptor, bytes(SIZE))
+        os.close(descriptor)
+        return Watch(path)
+    else:
+        with tempfile.TemporaryFile(prefix="onebar-watch-") as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, SIZE)
+    return Watch(descriptor)

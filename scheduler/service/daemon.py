@@ -4,13 +4,19 @@ States: starting (waiting for the database, as long as it takes) -> standby or l
 
 | thread | does | ends |
 |---|---|---|
-| main | waits for signals, looks at the loop's heartbeat, feeds the watchdog | with the process |
-| loop | the passes (`loop.py`) | when told to, after its present pass |
+| main | waits for signals, looks at the pulses of the others, feeds the watchdog | with the process |
+| log | writes what the others say (`logs.py`) | after all others |
+| loop | the passes (`loop.py`) | when told to; the service does not wait for its last pass |
 | lease | renews, or stands by (`leadership.py`) | last of all |
 | listener | hears of edits on PostgreSQL | when told to |
 | crew | directs the worker processes (`crew.py`) | when its workers have ended |
 
 No thread waits for another one's lock; they leave one another words, events and frozen values.
+
+**Standing still.** Each of them has a pulse. Main looks at all twice a second: a vital one that stands still
+is not covered up by feeding the watchdog, and one that does so for its `fatal_s` ends this process with 70,
+because no other thread can do its work. The loop looks at main's pulse in the same way. A log that nobody
+reads and a listener that hears nothing end nothing: they are told of, and the bots go on.
 
 **Start.** The crew comes first: its workers import what they need while the database is still waited for. The
 row of this run is written before there is a lease, so who leads has a row. READY is said after the first
@@ -21,7 +27,7 @@ once the loop's last pass is over, the statuses and the end of the run; the leas
 standby would lead and set statuses that this service then overwrites.
 
 Exit codes: 0 stopped as asked, 6 refused (another service runs, the schema is newer, the SQLite file is
-damaged, or was deleted or replaced under the service: nothing is written from then on), 70 the loop hung
+damaged, or was deleted or replaced under the service: nothing is written from then on), 70 a thread hung
 beyond recovery and this process shall be started again by what supervises it.
 
 | the process dies ... | what the next start finds |
@@ -47,7 +53,9 @@ from sqlalchemy.engine import make_url
 from jobs.clock import Clock, SystemClock
 from jobs.settings import Settings
 from jobs.signals import signals_to
+from ops.health import LOOP_FRESH_S, STILL_S, Health
 from ops.notify import ALIVE, READY, STOPPING, notify, watchdog_s
+from ops.pulse import Pulse
 from persistence import bots, runs, schema
 from persistence.connect import session_named
 from persistence.database import Database, open_database
@@ -59,7 +67,7 @@ from scheduler.crew.handle import COMMAND
 from scheduler.service.leadership import Leadership
 from scheduler.service.listener import Listener
 from scheduler.service.lockfile import NoLock, only_service
-from scheduler.service.logs import set_up_logs
+from scheduler.service.logs import LogWriter, set_up_logs
 from scheduler.service.loop import BotScheduler
 
 STOPPED: Final = 0
@@ -69,6 +77,8 @@ GLANCE_S: Final = 0.5
 MOVED: Final = (
     "put the file that is to be used in its place, take FILE-wal and FILE-shm of the other away, start again"
 )
+LONGEST_GLANCE_S: Final = 5.0  # between two looks; a longer one means that this process itself was stopped
+HUNG_STOP_S: Final = 2.0  # that parts get to end when one of them hangs: it will not
 LONGEST_RETRY_S: Final = 10.0
 LAST_PASS_S: Final = 10.0  # what the loop's last pass gets, after the workers had their time
 
@@ -80,9 +90,9 @@ def run_service(settings: Settings, *, resume: bool = True) -> int:
 
     Without `resume`, bots that their errors had stopped are started again with the others.
     """
-    set_up_logs(settings.service.log_format)
     stop = threading.Event()
     with ExitStack() as held:
+        logs = held.enter_context(set_up_logs(settings.service.log_format))
         held.enter_context(_signals(stop))
         clock = SystemClock()
         run = _name_of_run(clock)
@@ -101,7 +111,7 @@ def run_service(settings: Settings, *, resume: bool = True) -> int:
         except (NoLock, schema.SchemaTooNew, DatabaseMoved, Damaged) as exc:
             log.error("refused to start", why=str(exc))  # noqa: TRY400 -- the reason is the message
             return REFUSED
-        return Service(database, settings, clock, name=run).run(stop, resume=resume)
+        return Service(database, settings, clock, name=run, logs=logs).run(stop, resume=resume)
 
 
 class Service:
@@ -115,6 +125,7 @@ class Service:
         *,
         command: tuple[str, ...] = COMMAND,
         name: str | None = None,
+        logs: LogWriter | None = None,
     ) -> None:
         started = clock.now_ms()
         user_id = settings.service.user_id
@@ -141,6 +152,12 @@ class Service:
         self.scheduler = BotScheduler(database, settings, self.crew, self.leadership, self.this_run, clock)
         self.leadership.changed = self.scheduler.wakeup
         self.listener = Listener(settings.database.url, self._edited)
+        self.pulse = Pulse("main", fatal_s=2 * LOOP_FRESH_S)
+        self._main_hung_at: float | None = None  # the loop's: since when main has been seen to hang
+        self.scheduler.pulses += (self.listener.pulse, self.pulse)
+        self.scheduler.came_round = self._look_at_main
+        if logs is not None:
+            self.scheduler.log_fault = logs.said
 
     def run(self, stop: threading.Event, *, resume: bool = True) -> int:
         """Serve until `stop` is set."""
@@ -150,7 +167,8 @@ class Service:
         self.listener.start()
         loop = threading.Thread(target=self.scheduler.start, name="loop", daemon=True)
         loop.start()
-        code = self._watch_over(stop, loop)
+        self.scheduler.pulse.begin(loop)
+        code = self._watch_over(stop)
         self._stop(loop, clean=code == STOPPED)
         return code
 
@@ -166,28 +184,49 @@ class Service:
             if not resume:
                 bots.forgive_all(connection, self.settings.service.user_id)
 
-    def _watch_over(self, stop: threading.Event, loop: threading.Thread) -> int:
-        """Feed the watchdog from the loop's heartbeat until it is time to stop."""
-        said = 0.0
+    def _watch_over(self, stop: threading.Event) -> int:
+        """Look at every thread's pulse and feed the watchdog, until it is time to stop."""
+        glanced = time.monotonic()
+        patient_until = said = 0.0
         every = watchdog_s()
         ready = False
+        self.pulse.begin(threading.current_thread())
         while not stop.wait(GLANCE_S):
+            now = time.monotonic()
+            self.pulse.beat()
+            if now - glanced > LONGEST_GLANCE_S:
+                # All threads were stopped with this one: let them beat first.
+                patient_until = now + STILL_S
+            glanced = now
             health = self.scheduler.health()
             if not ready and self.scheduler.first_pass.is_set():
                 ready = notify(READY) or True
             # Ended from inside: systemd's watchdog would need a minute, and elsewhere there is none.
-            if not loop.is_alive() or not health.loop_lives:
-                log.critical("the loop does not live any more", reasons=health.reasons)
+            if not health.lives and now >= patient_until:
+                log.critical("this process cannot go on, it ends to be started again", reasons=health.reasons)
                 return HUNG
             if lost := self.database.moved():
                 # Started again it would make a new file, or go on with what somebody is about to put there.
                 log.critical("stopping: the database is not the one that was opened", why=lost, mend=MOVED)
                 return REFUSED
-            now = time.monotonic()
             if every is not None and now - said >= every:
                 said = now
-                notify(f"{ALIVE}\nSTATUS={'; '.join(health.reasons) or 'all is well'}")
+                notify(_word_to_systemd(health))
+        self.pulse.end()
         return STOPPED
+
+    def _look_at_main(self) -> None:
+        """End the process for the thread that would end it for any other. Called by the loop."""
+        main = self.pulse.seen()
+        now = time.monotonic()
+        if main.fatal_s is None or main.age_s <= main.fatal_s:
+            self._main_hung_at = None
+        elif self._main_hung_at is None:
+            self._main_hung_at = now  # all threads were stopped, perhaps: it has some s to beat again
+        elif now - self._main_hung_at > LONGEST_GLANCE_S:
+            log.critical("the main thread stands still, this process ends to be started again")
+            time.sleep(GLANCE_S)  # the log's thread writes that line
+            os._exit(HUNG)
 
     def _stop(self, loop: threading.Thread, *, clean: bool) -> None:
         """No new steps; those under way may finish; then say how it ended, and let a standby lead."""
@@ -196,9 +235,9 @@ class Service:
         leads = self.leadership.fence() is not None  # a standby has no say in the statuses of bots
         self.scheduler.shutdown()
         self.listener.stop()
-        finished = self.crew.stop(self.settings.service.stop_timeout_s)
+        finished = self.crew.stop(self.settings.service.stop_timeout_s if clean else HUNG_STOP_S)
         # Its last pass may still write `running`: what the statuses are said to be afterwards has to be last.
-        loop.join(LAST_PASS_S)
+        loop.join(LAST_PASS_S if clean else HUNG_STOP_S)
         if loop.is_alive():
             log.warning("the loop's last pass did not end: statuses of bots are left to the next service")
         fence = self.leadership.fence()
@@ -243,6 +282,12 @@ def _expect_whole(file: Path) -> None:
         found = str(exc)
     if found:
         raise Damaged(f"{file} is damaged: {found}; {RESTORE}")
+
+
+def _word_to_systemd(health: Health) -> str:
+    """Feed the watchdog while every vital thread comes round; say what is wrong in any case."""
+    status = f"STATUS={'; '.join(health.reasons) or 'all is well'}"
+    return f"{ALIVE}\n{status}" if health.moves else status
 
 
 def _prepare(database: Database, stop: threading.Event) -> bool:

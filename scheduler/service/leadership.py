@@ -44,12 +44,15 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection
 
+from ops.health import LOOP_FRESH_S
+from ops.pulse import Pulse
 from persistence import leases
 from persistence.database import Database
 from persistence.database_errors import DatabaseUnavailable, LeaseLost
 from persistence.leases import Fence, Lease
 
 STANDBY_S: Final = 0.5  # between two questions of a standby
+BEAT_S: Final = 1.0  # the longest wait without a beat
 MARGIN: Final = 0.25  # share of the lease's time that the holder gives up early
 
 log = structlog.get_logger(__name__)
@@ -67,6 +70,7 @@ class Leadership:
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
+        self.pulse = Pulse("lease", fatal_s=2 * LOOP_FRESH_S)
         self.changed = changed  # called by the lease's thread when leading begins or ends
         self._database = database
         self._holder = holder  # this run, so a service that was restarted is another holder
@@ -84,10 +88,7 @@ class Leadership:
 
     def start(self) -> None:
         self._thread.start()
-
-    def alive(self) -> bool:
-        """Whether the thread that renews still does, or was not started yet."""
-        return self._thread.ident is None or self._thread.is_alive()
+        self.pulse.begin(self._thread)
 
     def fence(self) -> Fence | None:
         """Return what writes must carry, or None while this service must not act."""
@@ -103,6 +104,7 @@ class Leadership:
 
     def stop(self) -> None:
         """End renewing, and let a standby take over at once."""
+        self.pulse.end()
         self._stop.set()
         self._asked.set()
         if self._thread.is_alive():
@@ -159,5 +161,14 @@ class Leadership:
                 except Exception:  # without this thread nobody would ever lead again
                     log.exception("lease not looked at, trying again")
             standing_by = STANDBY_S if self._lease is None else self._ttl_s / 3
-            self._asked.wait(min(standing_by, self._ttl_s / 3))
-            self._asked.clear()
+            self._rest(min(standing_by, self._ttl_s / 3))
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until it is time to ask again, or somebody says that it is."""
+        end = time.monotonic() + seconds
+        asked = False
+        while not asked and (left := end - time.monotonic()) > 0:
+            self.pulse.beat()
+            asked = self._asked.wait(min(left, BEAT_S))
+        self._asked.clear()
+        self.pulse.beat()

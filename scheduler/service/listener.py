@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from ops.pulse import Pulse
 from persistence.connect import postgres_arguments
 
 CHANNEL: Final = "onebar_bots"
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 class Listener:
     def __init__(self, url: str, edited: Callable[[], None]) -> None:
+        self.pulse = Pulse("listener", fatal_s=None)  # what it does not hear is polled
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._edited = edited
         self._stop = threading.Event()
@@ -30,8 +32,10 @@ class Listener:
         """Begin to listen; on SQLite there is nothing to hear, and the loop polls."""
         if self._url.startswith("postgresql://"):
             self._thread.start()
+            self.pulse.begin(self._thread)
 
     def stop(self) -> None:
+        self.pulse.end()
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(PATIENCE_S + 1.0)
@@ -40,10 +44,14 @@ class Listener:
         import psycopg
 
         while not self._stop.is_set():
+            self.pulse.beat()
             try:
                 self._listen()
             except (psycopg.Error, OSError) as exc:
                 log.warning("edits are polled until the database is back", why=str(exc))
+                self._stop.wait(AGAIN_S)
+            except Exception:  # without this thread every edit would be as late as a poll, for ever
+                log.exception("edits are polled until listening works again")
                 self._stop.wait(AGAIN_S)
 
     def _listen(self) -> None:
@@ -53,6 +61,7 @@ class Listener:
             connection.execute(f"LISTEN {CHANNEL}")
             self._edited()  # after LISTEN: what was edited while nobody listened is seen by this look
             while not self._stop.is_set():
+                self.pulse.beat()
                 for _ in connection.notifies(timeout=PATIENCE_S):
                     self._edited()
                     if self._stop.is_set():

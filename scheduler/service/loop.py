@@ -22,15 +22,18 @@ Two parts are nets under the others. "Restore" (every 10 s) rewrites rows of the
 the last reconciliation wrote, such as fires that lie too far ahead after the clock was set back.
 "Late bots" compares cursors with the calendar and asks nobody's thread (`lateness.py`).
 
-The loop comes round at least every second, so a step of the clock or an edit is never slept through. The time
-of its last round, successful or not, is the heartbeat that health and the watchdog look at: a lost database
-leaves the heart beating, a hung loop does not. The database has a heartbeat of its own.
+The loop comes round at least every second, so a step of the clock or an edit is never slept through. Its
+pulse beats with every round, successful or not: a lost database leaves the heart beating, a hung loop does
+not. The database has a heartbeat of its own. Health looks at the pulses of all supervising threads and is
+told of here, so the one thread that cannot tell of its own standstill is this one: then the row of the run
+goes stale.
 """
 
 import itertools
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC
 from typing import Any, Final
@@ -43,7 +46,8 @@ from jobs.bar.charges import charge
 from jobs.bar.failures import Failure, FailureKind
 from jobs.clock import Clock
 from jobs.settings import Settings
-from ops.health import Health
+from ops.health import LOOP_FRESH_S, STILL_S, Health
+from ops.pulse import Pulse
 from persistence import bots, notifications, runs
 from persistence.database import Database
 from persistence.database_errors import DatabaseUnavailable, LeaseLost
@@ -73,7 +77,7 @@ log = structlog.get_logger(__name__)
 class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has no types
     """APScheduler over `BotJobStore`, with a supervised loop of our own passes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 -- what the loop knows is listed in one place, by whose it is
         self,
         database: Database,
         settings: Settings,
@@ -92,6 +96,11 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self.first_pass = threading.Event()  # set once, after the first pass that succeeded
         self.clock_watch = ClockWatch(clock)  # they read `held`
         self.reconciliation = Reconciliation(database, self.store, settings, clock)  # they read `jobs`
+        self.pulse = Pulse("loop", fatal_s=2 * LOOP_FRESH_S)
+        # Set before the start by the service, which has more threads than this one knows.
+        self.pulses: tuple[Pulse, ...] = (self.pulse, crew.pulse, leadership.pulse)
+        self.log_fault: Callable[[float], str] = lambda _: ""  # what keeps the log from being written
+        self.came_round: Callable[[], None] = lambda: None  # called after every pass
         # What never changes. `crew` and `leadership` may be spoken to by any thread.
         self._database = database
         self._settings = settings
@@ -99,9 +108,9 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         self._leadership = leadership
         self._run = run
         self._clock = clock
-        # The loop's own. Health reads the fence and the two heartbeats, which are replaced as a whole.
+        # The loop's own. Health reads the fence and the heartbeat, which are replaced as a whole.
         self._fence: Fence | None = None  # under which epoch this loop leads; None while it does not
-        self._came_round = self._database_said = time.monotonic()
+        self._database_said = time.monotonic()
         self._refused = ""  # what the database said to the last pass, if that failed of it
         self._told: tuple[str, ...] = ()  # what of it and of its like the status row holds
         self._steps: list[tuple[int, ClockStep, bool]] = []  # of the clock, unanswered: number, step, held
@@ -121,14 +130,15 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
         now = time.monotonic()
         state = self._crew.state()
         return Health(
-            loop_age_s=round(now - self._came_round, 1),
+            beats=tuple(pulse.seen() for pulse in self.pulses),
             database_age_s=round(now - self._database_said, 1),
             leads=self._fence is not None,
             clock_held=self.clock_watch.held,
-            crew_alive=self._crew.alive(),
-            lease_alive=self._leadership.alive(),
             waits_s=state.waits_s,
             refused=tuple(filter(None, (self._refused, self._leadership.refused, state.refused))),
+            crew_fault=state.faults.why,
+            crew_failing_s=state.faults.last_s(),
+            log_fault=self.log_fault(STILL_S),
         )
 
     def shutdown(self, wait: bool = False) -> None:
@@ -156,7 +166,8 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
                     self._leadership.doubt()
                 else:
                     log.exception("pass failed, trying again", in_s=wait_s)
-            self._came_round = time.monotonic()
+            self.pulse.beat()
+            self.came_round()
             self._event.wait(wait_s)
             self._event.clear()
 
@@ -172,6 +183,9 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             self._tell(now)
             return LONGEST_WAIT_S
         self._write_charges()
+        if self._crew.rebuilt.is_set():
+            self._crew.rebuilt.clear()
+            self._crew.fire(self.reconciliation.alarms())
         self._reconcile(now)
         next_ms = self._fire_due()
         if self._sweeps.due(now):
@@ -360,4 +374,6 @@ class BotScheduler(BlockingScheduler):  # type: ignore[misc]  # APScheduler has 
             "replaced": state.replaced,
             "slow": dict(state.slow),
             "lane_waits_s": state.lane_waits_s,
+            "rebuilt": state.faults.count,
+            "dropped_prints": state.dropped_prints,
         }

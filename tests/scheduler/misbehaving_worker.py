@@ -1,7 +1,10 @@
 """A worker whose bots do what their description says. Run as a script, like `scheduler.crew.child`."""
 
 import os
+import resource
+import sqlite3
 import sys
+import threading
 import time
 
 from jobs.bar.firing import Outcome
@@ -13,6 +16,7 @@ GROWN = []
 
 def run(bot_ids, rt):
     """Touch the bots' heartbeats; misbehave where the description asks for it."""
+    DATABASE[:] = [rt.database.url.removeprefix("sqlite:///")]
     with rt.database.read() as connection:
         found = [bots.get_bot(connection, bot_id) for bot_id in bot_ids]
     print("a strategy prints what it likes", flush=True)
@@ -37,7 +41,46 @@ def grow():
         time.sleep(0.01)
 
 
+class OwnEnding(BaseException):
+    """What a strategy may define and raise: no Exception."""
+
+
+def raise_own():
+    raise OwnEnding("of a strategy")
+
+
+def start_threads():
+    for _ in range(300):
+        threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+
+
+def lower_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+
+
+def keep_write_lock():
+    connection = sqlite3.connect(DATABASE[0], isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    GROWN.append(connection)
+
+
+def flood():
+    line = "x" * 1000
+    for _ in range(200_000):
+        print(line)
+
+
+DATABASE = []
 MISDEEDS = {
+    "own": raise_own,
+    "threads": start_threads,
+    "fork": os.fork,
+    "limit": lower_limit,
+    "folder": lambda: os.chdir("/"),
+    "lock": keep_write_lock,
+    "flood": flood,
+    "say": lambda: print("hello\x1b[31m"),
     "hang": hang,
     "sleep": lambda: time.sleep(1000),
     "die": lambda: os.kill(os.getpid(), 9),

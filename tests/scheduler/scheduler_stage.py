@@ -7,9 +7,10 @@ import time
 from contextlib import suppress
 
 from jobs.settings import Settings
+from ops.pulse import Pulse
 from persistence import bots, runs
 from persistence.database_errors import DatabaseUnavailable
-from scheduler.crew.crew import CrewState
+from scheduler.crew.crew_state import CrewState
 from scheduler.service.leadership import Leadership
 from scheduler.service.loop import BotScheduler
 
@@ -34,6 +35,8 @@ class RememberingCrew:
         self.alarms = []
         self.charges = queue.SimpleQueue()
         self.lease_lost = threading.Event()
+        self.rebuilt = threading.Event()
+        self.pulse = Pulse("crew", fatal_s=None)
         self.leads = []
         self.released = []
 
@@ -54,9 +57,6 @@ class RememberingCrew:
 
     def last_outcome(self, _):
         return None
-
-    def alive(self):
-        return True
 
     def state(self):
         return CrewState(1, 1, 0, 0, 0, 0.0, 0, 0, 0, ())
@@ -116,6 +116,7 @@ class Stage:
         self.led()
         self.thread = threading.Thread(target=self.scheduler.start, daemon=True)
         self.thread.start()
+        self.scheduler.pulse.begin(self.thread)
         return self
 
     def one_pass(self):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_the_lease_outlives_whatever_its_look_raises(postgres):
     assert wait_for(lambda: told)
     assert wait_for(lambda: holder.fence() is not None)
     time.sleep(2.0)
-    assert holder.alive()
+    assert not holder.pulse.seen().dead
     assert holder.fence() == Fence("scheduler", 1), "it was renewed all the while"
     holder.stop()
 
@@ -320,9 +321,10 @@ def test_health_is_red_while_the_database_is_lost(sqlite_url):
     assert stage.scheduler.health().reasons == ()
     stage.scheduler._database_said -= 60
     assert "database" in stage.scheduler.health().reasons[0]
-    assert stage.scheduler.health().loop_lives, "no reason for the watchdog to bite"
-    stage.scheduler._came_round -= 120
-    assert not stage.scheduler.health().loop_lives
+    assert stage.scheduler.health().lives, "no reason for the watchdog to bite"
+    stage.scheduler.pulse.begin(threading.current_thread())
+    stage.scheduler.pulse._at -= 120
+    assert not stage.scheduler.health().lives
     database.close()
 
 

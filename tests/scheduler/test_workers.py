@@ -36,9 +36,9 @@ def _path(monkeypatch):
 def crew_of(database):
     crews = []
 
-    def make(**workers):
+    def make(command=COMMAND, **workers):
         limits = {"count": 1, "step_deadline_s": 1.0, "memory_limit_mb": 400} | workers
-        crew = Crew(settings_for(database.url, workers=limits), SetClock(), command=COMMAND)
+        crew = Crew(settings_for(database.url, workers=limits), SetClock(), command=command)
         crews.append(crew)
         crew.start()
         crew.lead(None, leads=True)
@@ -65,7 +65,8 @@ def beaten(database):
         ("sleep", "longer than 1 s"),
         ("die", "exit code -9"),
         ("exit", "exit code 3"),
-        ("raise", "exit code 4"),
+        ("raise", "SystemExit: 4 with exit code 4"),
+        ("own", "worker died of OwnEnding: of a strategy"),
         ("grow", "MB of memory"),
     ],
 )
@@ -81,6 +82,94 @@ def test_the_guilty_bot_is_charged_and_the_others_run_on(database, crew_of, how,
     assert why in charge.message
     assert crew.charges.empty(), "nobody else is charged"
     assert crew.busy_with(bad), "held back until the charge is written"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what can be looked at differs")
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("threads", "many threads (left running)"),
+        ("fork", "child processes (left running)"),
+        ("limit", "resource limits"),
+        ("folder", "working folder"),
+    ],
+)
+def test_what_bars_leave_behind_in_the_process_is_their_bots_fault(database, crew_of, how, why):
+    good = add_bots(database, 3)
+    (bad,) = add_bots(database, 1, description=how)
+    good += add_bots(database, 3)
+    crew = crew_of(step_deadline_s=20)
+    crew.fire(alarms(sorted([*good, bad])))
+    assert wait_for(lambda: beaten(database) == {*good, bad}, 20.0), "their bars are committed all the same"
+    charge = crew.charges.get(timeout=5)
+    assert (charge.bot_id, why in charge.message) == (bad, True), charge
+    assert crew.charges.empty()
+    assert wait_for(lambda: crew.state().replaced == 1, 10)
+    crew.let_go(bad, "generated", int(time.time() * 1000))
+    assert crew.charges.get(timeout=20).bot_id == bad, "it runs alone, and is found again"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/locks")
+def test_a_strategy_that_keeps_the_write_lock_of_the_database_is_found(database, crew_of):
+    good = add_bots(database, 3)
+    (bad,) = add_bots(database, 1, description="lock")
+    crew = crew_of(step_deadline_s=60)
+    crew.fire(alarms([*good, bad]))
+    charge = crew.charges.get(timeout=90)
+    assert charge.bot_id == bad
+    assert "write lock" in charge.message
+    assert wait_for(lambda: beaten(database) == set(good), 20.0)
+
+
+def test_a_flood_of_prints_is_dropped_and_counted_and_slows_nobody(database, crew_of, capsys):
+    """200 MB: less than one in a thousand of it is logged, under the bot's id, and the drops are said."""
+    (bad,) = add_bots(database, 1, description="flood")
+    (talker,) = add_bots(database, 1, description="say")
+    crew = crew_of(step_deadline_s=60)
+    begun = time.monotonic()
+    crew.fire(alarms([bad, talker]))
+    assert wait_for(lambda: beaten(database) == {bad, talker}, 40.0)
+    assert time.monotonic() - begun < 30
+    assert wait_for(lambda: crew.state().dropped_prints > 190_000_000, 5)
+    crew.stop(5.0)
+    said = capsys.readouterr().out
+    assert len(said) < 200_000
+    assert "prints dropped, they were too many" in said
+    assert f"bot={bad}" in said
+    assert "\x1b[31m'" not in said
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no json",
+        "[]",
+        '{"lost": "database"}',
+        '{"done": [[1]]}',
+        '{"done": 5}',
+        '{"done": [[999, 1, false, null, null]]}',
+        '{"done": [["1", 1, false, null, null]]}',
+        '{"neither": 1}',
+    ],
+)
+def test_an_answer_that_is_none_is_the_fault_of_its_worker_and_its_bot(database, crew_of, answer):
+    (bad,) = add_bots(database, 1, description=answer)
+    good = add_bots(database, 3)
+    crew = crew_of((sys.executable, str(WORKER.with_name("lying_worker.py"))), step_deadline_s=60)
+    crew.fire(alarms([bad, *good]))
+    charge = crew.charges.get(timeout=20)
+    assert charge.bot_id == bad
+    assert "what is no answer" in charge.message
+    assert wait_for(lambda: beaten(database) == set(good), 20.0)
+    assert crew.charges.empty()
+    assert crew.state().faults.count == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file without a name")
+def test_no_watch_file_has_a_name_that_could_stay(crew_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    crew = crew_of()
+    assert wait_for(lambda: crew.state().ready == 1, 20), "no temporary folder is needed"
 
 
 def test_who_dies_between_bots_is_found_by_halves(database, crew_of):
@@ -177,11 +266,12 @@ crew.fire([Alarm({ids[0]}, "generated", 0)])
 while crew.state().busy == 0:
     time.sleep(0.05)
 time.sleep(0.5)
-print(crew.state().pids[0], flush=True)
+print("pid", crew.state().pids[0], flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
-        worker = psutil.Process(int(parent.stdout.readline()))
+        said = next(line for line in parent.stdout if line.startswith("pid"))  # behind lines of the log
+        worker = psutil.Process(int(said.split()[1]))
         parent.kill()
         parent.wait()
         gone, _ = psutil.wait_procs([worker], timeout=10)
