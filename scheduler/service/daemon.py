@@ -6,12 +6,13 @@ States: starting (waiting for the database, as long as it takes) -> standby or l
 |---|---|---|
 | main | waits for signals, looks at the pulses of the others, feeds the watchdog | with the process |
 | log | writes what the others say (`logs.py`) | after all others |
-| loop | the passes (`loop.py`) | when told to; the service does not wait for its last pass |
+| loop | the passes (`loop.py`) | when told to; its last pass is waited for, for some s |
 | lease | renews, or stands by (`leadership.py`) | last of all |
 | listener | hears of edits on PostgreSQL | when told to |
 | crew | directs the worker processes (`crew.py`) | when its workers have ended |
 
-No thread waits for another one's lock; they leave one another words, events and frozen values.
+They leave one another words, events and frozen values, and share no lock of ours but the turns in which
+threads write to SQLite (`database.py`), which are bounded.
 
 **Standing still.** Each of them has a pulse. Main looks at all twice a second: a vital one that stands still
 is not covered up by feeding the watchdog, and one that does so for its `fatal_s` ends this process with 70,
