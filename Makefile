@@ -46,10 +46,12 @@ exact: .venv/dev
 chaos: .venv/dev
 	ONEBAR_SEED=$(SEED) ONEBAR_CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest --timeout=0 tests/chaos
 
-# Every fault of the database, a leader that is lost at every message of the protocol, every edit of a living bot.
+# Every fault of the database, a leader lost at every message of the protocol, every edit of a living bot, every wrong value
+# of a row.
 attack: .venv/dev
 	ONEBAR_ATTACK=1 $(BIN)/python -m pytest --timeout=0 tests/chaos/test_database_faults.py tests/chaos/test_silent_loss.py
-	ONEBAR_ATTACK=1 ONEBAR_SEED=$(SEED) $(BIN)/python -m pytest -n auto --timeout=0 tests/jobs/test_edits_in_position.py
+	ONEBAR_ATTACK=1 ONEBAR_SEED=$(SEED) $(BIN)/python -m pytest -n auto --timeout=0 \
+		tests/jobs/test_edits_in_position.py tests/jobs/test_damaged_rows.py
 
 soak:
 	$(MAKE) chaos SECONDS=14400
