@@ -1,4 +1,4 @@
-"""An SQLite database is one file, served by one service, read by one user, and whole (R6.2, R7.1)."""
+"""An SQLite database is one file, served by one service, read by one user, and whole (R6.2)."""
 
 import json
 import multiprocessing
