@@ -15,6 +15,8 @@ somebody looks, instead of stopping one bot after the other for what they have n
 import sqlite3
 from typing import Final
 
+from persistence.sqlite_file import RESTORE
+
 
 class DatabaseUnavailable(Exception):
     """Lost, locked, full or too slow. Nothing was committed. Retry later, beginning with a read."""
@@ -119,8 +121,8 @@ REMEDIES: Final = {
 }
 REMEDIES_SQLITE: Final = {
     sqlite3.SQLITE_ERROR: SCHEMA,
-    sqlite3.SQLITE_CORRUPT: DAMAGE,
-    sqlite3.SQLITE_NOTADB: DAMAGE,
+    sqlite3.SQLITE_CORRUPT: RESTORE,
+    sqlite3.SQLITE_NOTADB: RESTORE,
     sqlite3.SQLITE_PERM: "the service's user must be allowed to read and write the file and its folder",
     sqlite3.SQLITE_AUTH: "the service's user must be allowed to read and write the file and its folder",
 }

@@ -210,6 +210,13 @@ def empty_url(request, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def postgres_database(postgres_server: str) -> Iterator[str]:
+    """Give the test a PostgreSQL database of its own without any table."""
+    with fresh_postgres(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     opened = open_database(database_url)
     yield opened

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import fresh_postgres
 from test_bar import INTERVAL, START, advance, config_text, row_of
 
 from jobs.bar.firing import run_bars
@@ -58,12 +57,6 @@ def sound(tmp_path_factory):
     with sqlite3.connect(file) as plain:
         plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return file
-
-
-@pytest.fixture
-def postgres_database(postgres_server):
-    with fresh_postgres(postgres_server) as url:
-        yield url
 
 
 def running(url):
