@@ -26,7 +26,8 @@ FOREVER = 10**14
 
 @pytest.fixture
 def market(server) -> ExchangeMarket:
-    return ExchangeMarket("binance", timeout_ms=1_000, base_url=server.url, clock=SimulatedClock(0))
+    # Long enough for a busy machine; tests of what does not answer set their own.
+    return ExchangeMarket("binance", timeout_ms=10_000, base_url=server.url, clock=SimulatedClock(0))
 
 
 def last(market: ExchangeMarket, bars, count: int):
