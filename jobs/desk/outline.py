@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -69,20 +69,21 @@ def _parsed(config: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _at(found: object, path: tuple[str, ...]) -> object:
+def at_path(found: object, path: Iterable[str]) -> object:
+    """Return what parsed JSON holds at `path`; None where there is nothing."""
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
 def _text(found: Mapping[str, Any], *path: str) -> str:
-    value = _at(found, path)
+    value = at_path(found, path)
     return value if isinstance(value, str) and value else "-"
 
 
 def _money(found: Mapping[str, Any]) -> Decimal | None:
     try:
-        cash = Decimal(str(_at(found, ("broker", "cash"))))
+        cash = Decimal(str(at_path(found, ("broker", "cash"))))
     except InvalidOperation:
         return None
     return cash if cash.is_finite() else None
