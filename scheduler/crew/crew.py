@@ -1,8 +1,9 @@
 """The crew: worker processes, work handed out in batches, hung and dead workers replaced.
 
 **One thread owns everything.** Workers, backlog, clocks of retries and counters are touched by the crew's
-own thread only; others put a word into its inbox (`fire`, `lead`, `keep`, `let_go`, `stop`) and never wait
-for an answer. So there is no lock here, and no order of two calls of other threads that could be wrong.
+own thread only; others put a word into its inbox (`fire`, `lead`, `keep`, `let_go`, `stop`) and do not wait
+for an answer, but for `stop`, which waits for the end, with a limit. So there is no lock here, and no order
+of two calls of other threads that could be wrong.
 What others read is either a frozen value that is replaced as a whole (`state`) or looked up in dicts
 (`busy_with`, `last_outcome`), and may be a tick old.
 

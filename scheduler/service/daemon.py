@@ -10,7 +10,8 @@ States: starting (waiting for the database, as long as it takes) -> standby or l
 | listener | hears of edits on PostgreSQL | when told to |
 | crew | directs the worker processes (`crew.py`) | when its workers have ended |
 
-No thread waits for another one's lock; they leave one another words, events and frozen values.
+They leave one another words, events and frozen values, and share no lock of ours but the turns in which
+threads write to SQLite (`database.py`), which are bounded.
 
 **Start.** The crew comes first: its workers import what they need while the database is still waited for. The
 row of this run is written before there is a lease, so who leads has a row. READY is said after the first

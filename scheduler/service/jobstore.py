@@ -10,7 +10,7 @@ from the value that was read to the next fire (compare and swap), and only the r
 handed to the crew. If another service claimed, paused or removed a row in between, the swap misses that
 row and nothing is fired. The other order (stock's: submit, then update) runs a job twice if the process
 dies in between, twice with two schedulers, and writes over a pause that came in between. Ours can lose a fire
-instead, and a lost fire costs nothing: the job reads its bot's cursor and does every bar since.
+instead, which costs no bar: the next fire reads the bot's cursor and does every bar since.
 
 | the process dies ... | what the next one sees |
 |---|---|

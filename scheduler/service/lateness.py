@@ -2,8 +2,8 @@
 
 The net under everything else. A fire can get lost on the way from the calendar to the commit (a claim
 whose answer was lost, a bug of ours), and a link of that way only knows its own part. What is committed
-is known to the database alone, so it is compared with what the calendar says had to be: no thread, queue
-or worker is asked whether it did its work.
+is known to the database alone, so it is compared with what the calendar says had to be. The crew is asked
+why a bot is late (it waits, or its last outcome explains it), and never whether it is.
 
 A bot is late when the bar that closed last is not committed `grace_ms` after it was due. It is fired
 again, `TRIES` times with a growing wait. Then, unless the source has no bar for it or a failure is on

@@ -4,9 +4,9 @@ Stock APScheduler ends its thread at the first database error outside `get_due_j
 it runs; it hands jobs over before it has moved them on, and keeps two locks for all of it. Here its thread
 calls passes of ours. A pass may raise wherever it likes: it is logged, backed off and begun anew.
 
-That is safe because a pass owns nothing. What it decides is written by one transaction per part, and what
-it knows is read again: rows, cursors, the lease. So a pass that ended in the middle has done some of its
-parts and not the others, and the next one does them all. The parts, in the order of a pass:
+That is safe because a pass owns nothing. What it decides is written by transactions that stand for
+themselves, and what it knows is read again: rows, cursors, the lease. So a pass that ended in the middle has
+done some of its parts and not the others, and the next one does them all. The parts, in the order of a pass:
 
 | part | why here | it fails, or the process dies in it |
 |---|---|---|
@@ -22,9 +22,10 @@ Two parts are nets under the others. "Restore" (every 10 s) rewrites rows of the
 the last reconciliation wrote, such as fires that lie too far ahead after the clock was set back.
 "Late bots" compares cursors with the calendar and asks nobody's thread (`lateness.py`).
 
-The loop comes round at least every second, so a step of the clock or an edit is never slept through. The time
-of its last round, successful or not, is the heartbeat that health and the watchdog look at: a lost database
-leaves the heart beating, a hung loop does not. The database has a heartbeat of its own.
+The loop never sleeps for more than a second, so a step of the clock or an edit is not slept through; a pass
+that waits for the database is ended by its time-outs. The time of its last round, successful or not, is the
+heartbeat that health and the watchdog look at: a lost database leaves the heart beating, a hung loop does not.
+The database has a heartbeat of its own.
 """
 
 import itertools
