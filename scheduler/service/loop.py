@@ -24,8 +24,8 @@ the last reconciliation wrote, such as fires that lie too far ahead after the cl
 
 The loop never sleeps for more than a second, so a step of the clock or an edit is not slept through; a pass
 that waits for the database is ended by its time-outs. The time of its last round, successful or not, is the
-heartbeat that health and the watchdog look at: a lost database leaves the heart beating, a hung loop does not.
-The database has a heartbeat of its own.
+heartbeat that health and the watchdog look at: a lost database leaves the heart beating, a hung loop does
+not. The database has a heartbeat of its own.
 """
 
 import itertools
