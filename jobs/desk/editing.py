@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from jobs.desk.actor import Actor, OpenDatabase, bot_for
 from jobs.desk.checking import Installation, check
+from jobs.desk.outline import at_path
 from jobs.schedule import cron_of
 from persistence import bots
 from persistence.rows import Bot
@@ -93,7 +94,7 @@ def _edited(bot: Bot, wishes: Mapping[str, object]) -> tuple[dict[str, Any], tup
         if path not in COLUMNS and path.partition(".")[0] not in BotConfig.model_fields:
             faults.append(_unknown(path))
             continue
-        old = getattr(bot, path) if path in COLUMNS else _at(config, path)
+        old = getattr(bot, path) if path in COLUMNS else at_path(config, path.split("."))
         if json.dumps(old) == json.dumps(new):  # not ==, to which 1, 1.0 and true are the same
             continue
         changes.append(Change(path, old, new))
@@ -122,12 +123,6 @@ def _unknown(path: str) -> Fault:
     return Fault(
         path, "no such field", f"{allowed}; did you mean {' or '.join(meant)}?" if meant else allowed
     )
-
-
-def _at(config: object, path: str) -> object:
-    for key in path.split("."):
-        config = config.get(key) if isinstance(config, dict) else None
-    return config
 
 
 def _put(config: dict[str, Any], path: str, new: object) -> tuple[Fault, ...]:

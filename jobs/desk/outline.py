@@ -1,7 +1,7 @@
 """What a list shows of a bot's configuration, read without validating it: the row may be broken."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -55,20 +55,21 @@ def _parsed(config: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _at(found: object, path: tuple[str, ...]) -> object:
+def at_path(found: object, path: Iterable[str]) -> object:
+    """Return what parsed JSON holds at `path`; None where there is nothing."""
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
 def _text(found: Mapping[str, Any], *path: str) -> str:
-    value = _at(found, path)
+    value = at_path(found, path)
     return value if isinstance(value, str) and value else "-"
 
 
 def _money(found: Mapping[str, Any]) -> Decimal | None:
     try:
-        cash = Decimal(str(_at(found, ("broker", "cash"))))
+        cash = Decimal(str(at_path(found, ("broker", "cash"))))
     except InvalidOperation:
         return None
     return cash if cash.is_finite() else None
