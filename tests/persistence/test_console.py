@@ -107,7 +107,7 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path):
 def test_a_file_that_is_no_database_is_closed_again(tmp_path):
     file = tmp_path / "letter.db"
     file.write_text("Dear madam, " * 500)
-    with pytest.raises(DatabaseFault, match="not a database; it is damaged"):
+    with pytest.raises(DatabaseFault, match="not a database; stop the service, keep a copy"):
         Console(f"sqlite:///{file}")
     assert str(file) not in [file.path for file in psutil.Process().open_files()]
 
