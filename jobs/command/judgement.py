@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,7 @@ from strategies.secrecy import without_secrets
 
 ADVICE: Final = "scheduler doctor says how to mend it"
 WHICH: Final = "name it by --db, ONEBAR_DATABASE_URL or --config; jobs add and scheduler run make one"
+REPORT: Final = "this is a fault of the program itself, not of yours; please report the lines above"
 CANNOT_USE: Final = frozenset({"DatabaseError", "OperationalError", "ProgrammingError"})
 DATABASE_LIBRARIES: Final = frozenset({"sqlite3", "psycopg", "sqlalchemy"})
 
@@ -29,11 +31,8 @@ def ending_of(program: str, action: Callable[[], int]) -> int:
         # `jobs list | head` closes the pipe; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else Ending.FAILED
-    except (Exception, KeyboardInterrupt) as exc:
-        judgement = judged(exc)
-        if judgement is None:
-            raise
-        ending, lines = judgement
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 -- Python would print it with what is secret in it
+        ending, lines = judged(exc) or (Ending.FAILED, _fault_of_ours(exc))
         for line in lines:
             say(f"{program}: {without_secrets(line)}")
         return ending
@@ -65,6 +64,11 @@ def judged(error: BaseException) -> tuple[Ending, tuple[str, ...]] | None:
         case _:
             return None
     return ending, lines
+
+
+def _fault_of_ours(error: BaseException) -> tuple[str, ...]:
+    """Return the traceback for a report, through the sieve of every message: values may be secret."""
+    return (*"".join(traceback.format_exception(error)).splitlines(), REPORT)
 
 
 def _unavailable(error: DatabaseUnavailable) -> tuple[Ending, tuple[str, ...]]:

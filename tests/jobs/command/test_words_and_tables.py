@@ -6,7 +6,9 @@ import sqlite3
 import pytest
 
 from jobs.command import main
+from jobs.command.endings import Ending
 from jobs.command.grammar import Grammar
+from jobs.command.judgement import ending_of
 from jobs.command.location import database_url, settle_ms
 from jobs.command.moments import bar_name, exact, iso, parse_moment, shown, span, took
 from jobs.command.table import Column, aligned, as_csv
@@ -217,3 +219,15 @@ def test_hidden_are_words_and_not_their_neighbours():
     assert without_secrets("Bearer abcdefgh12345") == "Bearer ***"
     said = "strategy.type: found a token, allowed: one of: x"
     assert without_secrets(said) == said
+
+
+def test_a_fault_of_the_program_is_shown_with_its_place_and_without_secrets(capsys):
+    def action():
+        raise RuntimeError("no answer from postgresql://ann:canary-7f3@db.example/bots, api_key='canary-9a1'")
+
+    assert ending_of("jobs", action) == Ending.FAILED
+    said = capsys.readouterr().err
+    assert "canary" not in said
+    assert "in action" in said
+    assert "RuntimeError: no answer from postgresql://" in said
+    assert said.splitlines()[-1].startswith("jobs: this is a fault of the program itself")
