@@ -176,10 +176,8 @@ def open_database(
     """
     try:
         parsed = make_url(url)
-    except (
-        ArgumentError,
-        ValueError,
-    ) as exc:  # such as a port that is none: quoted, it may be half a password
+    except (ArgumentError, ValueError) as exc:
+        # Such as a port that is none: quoted, it may be half a password.
         raise ValueError(f"database URL {shown_url(url)!r} cannot be read") from exc
     backend = parsed.get_backend_name()
     if backend == "sqlite":

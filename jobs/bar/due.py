@@ -108,8 +108,10 @@ def read_batches(bot_ids: Sequence[int], rt: Runtime) -> Iterator[Batch]:
     if here:
         yield _read_batch(here, rt, now)
     if missing:
-        familiar = [(found, engine.name) for found, engine in missing if _was_seen(found, engine, rt)]
-        foreign = [(found, engine.name) for found, engine in missing if not _was_seen(found, engine, rt)]
+        familiar: list[tuple[Loaded, str]] = []
+        foreign: list[tuple[Loaded, str]] = []
+        for found, engine in missing:
+            (familiar if _was_seen(found, engine, rt) else foreign).append((found, engine.name))
         yield replace(
             _read_batch([found for found, _ in familiar], rt, rt.clock.now_ms()),
             unbuilt=tuple((found.bot, name) for found, name in foreign),
